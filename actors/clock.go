@@ -1,0 +1,41 @@
+package actors
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+// TickCount counts the ticks that a replica has not taken yet. The Clock adds, the replica takes.
+type TickCount struct{ n atomic.Int32 }
+
+// add counts one tick and reports whether the replica must be told: it knows of none yet.
+func (t *TickCount) add() bool { return t.n.Add(1) == 1 }
+
+func (t *TickCount) take() int { return int(t.n.Swap(0)) }
+
+// clockActor passes the node's ticks on to its replicas. Ticks are a count, not a message each: a busy
+// replica finds at most one message and takes the count in its turn.
+type clockActor struct{ tracked []*Track }
+
+// ClockProps returns the Props with which the Clock is spawned. Something outside sends it ClockTick.
+func ClockProps(opts ...actor.PropsOption) *actor.Props {
+	return actor.PropsFromProducer(func() actor.Actor { return &clockActor{} }, opts...)
+}
+
+// Receive is part of actor.Actor.
+func (c *clockActor) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *ClockTick:
+		for _, t := range c.tracked {
+			if t.Ticks.add() {
+				ctx.Send(t.PID, tick{})
+			}
+		}
+	case *Track:
+		c.tracked = append(c.tracked, m)
+	case *Untrack:
+		c.tracked = slices.DeleteFunc(c.tracked, func(t *Track) bool { return t.PID.Equal(m.PID) })
+	}
+}

@@ -1,0 +1,121 @@
+package actors
+
+import (
+	"fmt"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/multiraftd/multiraftd/raftcore/store"
+)
+
+// commitBytesMax bounds one commit: a quarter of the store's 64 MiB memtable.
+const commitBytesMax = 16 << 20
+
+// LogWriterConfig says what a LogWriter works with.
+type LogWriterConfig struct {
+	Log    Log
+	Sender Sender
+	// OnFailure is told, once, why the log cannot be written any more. The node must end: nothing is
+	// acknowledged from then on.
+	OnFailure func(error)
+	Counters  *Counters
+}
+
+// LogWriter is the actor that owns the disk's write side. It drains the writes of all groups into one batch,
+// commits it with one fsync when any of them needs it, and only then releases what waited for it: answers
+// to peers, then storage responses to the replicas. The next batch forms while the fsync runs.
+//
+// Invariant: writes are committed in the order of arrival, so in Ready order for each group.
+// Invariant: after the first failure nothing is committed or released; there is no second try, since a
+// failed fsync may have thrown away the pages that it was asked to keep.
+type LogWriter struct {
+	cfg    LogWriterConfig
+	queue  []*Write
+	batch  store.Batch
+	failed bool
+}
+
+// LogWriterProps returns the Props with which a LogWriter is spawned.
+func LogWriterProps(cfg LogWriterConfig, opts ...actor.PropsOption) *actor.Props {
+	opts = append(opts, actor.WithMailbox(newDrainMailbox))
+	return actor.PropsFromProducer(func() actor.Actor { return &LogWriter{cfg: cfg} }, opts...)
+}
+
+// Receive is part of actor.Actor.
+func (l *LogWriter) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *Write:
+		l.queue = append(l.queue, m)
+	case drained:
+		l.flush(ctx)
+	}
+}
+
+func (l *LogWriter) flush(ctx actor.Context) {
+	rest := l.queue
+	for len(rest) > 0 && !l.failed {
+		n := l.fill(rest)
+		if err := l.commit(rest[:n]); err != nil {
+			l.failed = true
+			l.cfg.Counters.WriteFailures.Add(1)
+			l.cfg.OnFailure(err)
+			break
+		}
+		l.release(ctx, rest[:n])
+		rest = rest[n:]
+	}
+	clear(l.queue)
+	l.queue = l.queue[:0]
+}
+
+// fill puts as many writes into the batch as one commit may hold, at least one.
+func (l *LogWriter) fill(ws []*Write) int {
+	l.batch.Reset()
+	for i, w := range ws {
+		if i > 0 && l.batch.Bytes()+w.Batch.Bytes() > commitBytesMax {
+			return i
+		}
+		l.batch.Merge(w.Batch)
+	}
+	return len(ws)
+}
+
+// commit never lets a panic of the store reach the supervisor, which would only stop this actor: a log that
+// panics has failed.
+func (l *LogWriter) commit(ws []*Write) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("the log panicked: %v", reason)
+		}
+	}()
+	sync, appends := false, uint64(0)
+	for _, w := range ws {
+		if w.Sync {
+			sync = true
+			appends++
+		}
+	}
+	if err := l.cfg.Log.Commit(&l.batch, sync); err != nil {
+		return err
+	}
+	l.cfg.Counters.Commits.Add(1)
+	if sync {
+		l.cfg.Counters.Syncs.Add(1)
+		l.cfg.Counters.SyncedAppends.Add(appends)
+	}
+	return nil
+}
+
+func (l *LogWriter) release(ctx actor.Context, ws []*Write) {
+	for _, w := range ws {
+		for _, out := range w.Remote {
+			l.cfg.Sender.Send(out.Node, out.Env)
+		}
+		for _, u := range w.unary {
+			u.reply.Answered(u.answer)
+		}
+		if w.Done != nil {
+			ctx.Send(w.To, w.Done)
+		}
+	}
+}

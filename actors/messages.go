@@ -1,0 +1,135 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+	"go.etcd.io/raft/v3/raftpb"
+
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
+)
+
+// ---- to a Replica ----
+
+// Propose asks the replica to replicate one payload, which the sender has checked. Reply is called exactly
+// once, from the replica's turn.
+type Propose struct {
+	Payload []byte
+	Reply   ProposeReply
+}
+
+// ProposeReply takes the end of a Propose. It must not block.
+type ProposeReply interface{ Proposed(ProposeResult) }
+
+// ProposeResult is the end of a Propose. Without Err the payload's entry is committed, and Outcome is what
+// the machine made of it.
+type ProposeResult struct {
+	Outcome raftcore.Outcome
+	At      raftcore.Position
+	Fsynced int   // replicas known to have fsynced the entry, at least a majority
+	Err     error // *NotLeaderError, ErrOutcomeUnknown, ErrOverloaded, ErrStopped or ErrTooLarge
+}
+
+// Inbound carries what one frame held for one group, from a node whose connection passed the handshake.
+type Inbound struct {
+	From       raftcore.NodeID
+	Heartbeats []*raftv1.GroupHeartbeat
+	Envelopes  []*raftv1.Envelope
+}
+
+// Unary is the request of a canonical RPC: exactly one of Append and Vote is set.
+type Unary struct {
+	From   raftcore.NodeID
+	Append *raftv1.AppendEntriesRequest
+	Vote   *raftv1.RequestVoteRequest
+	Reply  UnaryReply
+
+	msg *raftpb.Message // what stands for it in Raft, once it has been stepped
+}
+
+// UnaryReply takes the end of a Unary. It must not block.
+type UnaryReply interface{ Answered(UnaryAnswer) }
+
+// UnaryAnswer is the end of a Unary: the response that belongs to the request, durable, without its header;
+// or Err, a *raftcore.Refusal among others, and nothing has changed.
+type UnaryAnswer struct {
+	Append *raftv1.AppendEntriesResponse
+	Vote   *raftv1.RequestVoteResponse
+	Err    error
+}
+
+// Persisted releases the storage responses of a Write that is durable (of an append), or visible (of an
+// apply; then Readable is the watermark up to which readers find records).
+type Persisted struct {
+	Incarnation uint64
+	Responses   []*raftpb.Message
+	Applied     bool
+	Readable    raftcore.Offset
+}
+
+// ReadEnd asks for the linearizable bounds of the group's log. Only the leader can answer.
+type ReadEnd struct{ Reply ReadEndReply }
+
+// ReadEndReply takes the end of a ReadEnd. It must not block.
+type ReadEndReply interface {
+	ReadEnd(logStart, highWatermark raftcore.Offset, term uint64, err error)
+}
+
+// WaitReadable asks to be told once records at Offset can be read from a View. ID names it for CancelWait.
+type WaitReadable struct {
+	ID     uint64
+	Offset raftcore.Offset
+	Reply  chan<- error // one slot; nil when readable, ErrStopped when the replica ends
+}
+
+// CancelWait forgets the WaitReadable with that id.
+type CancelWait struct{ ID uint64 }
+
+// Unreachable says that an append to a node was lost.
+type Unreachable struct{ Node raftcore.NodeID }
+
+// tick tells a replica that its tick counter is no longer 0.
+type tick struct{}
+
+// flush gives the replica another turn.
+type flush struct{}
+
+// ---- to the LogWriter ----
+
+// Write asks for one group's batch to be committed, in the order of arrival. When it is (durably, with
+// Sync), Remote goes to the peers and Done to To.
+type Write struct {
+	Batch  *store.Batch
+	Sync   bool
+	Remote []Outbound
+	To     *actor.PID
+	Done   any
+
+	unary []withheld
+}
+
+// Outbound is a message for another node's replica.
+type Outbound struct {
+	Node raftcore.NodeID
+	Env  *raftv1.Envelope
+}
+
+// withheld is the answer to a Unary that waits for its Write to be durable.
+type withheld struct {
+	reply  UnaryReply
+	answer UnaryAnswer
+}
+
+// ---- to the Clock ----
+
+// ClockTick is one tick of the node's clock for every tracked replica.
+type ClockTick struct{}
+
+// Track starts ticks for a replica.
+type Track struct {
+	PID   *actor.PID
+	Ticks *TickCount
+}
+
+// Untrack ends them.
+type Untrack struct{ PID *actor.PID }

@@ -1,0 +1,71 @@
+package actors
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
+)
+
+// apply gives committed entries to the machine, answers their requests, and sends what the machine stored
+// to the LogWriter as one unsynced batch: the Raft log replays it after a crash. MsgStorageApplyResp is
+// stepped when that batch is visible, so that raft's bound on unapplied bytes bounds what waits there.
+func (r *Replica) apply(ctx actor.Context, m *raftpb.Message) {
+	w := &Write{Batch: new(store.Batch), To: ctx.Self()}
+	for _, e := range m.GetEntries() {
+		r.applyEntry(e, w.Batch)
+	}
+	r.log.PutState(w.Batch, r.state)
+	_, high := r.machine.Bounds()
+	w.Done = &Persisted{Incarnation: r.cfg.Incarnation, Responses: m.GetResponses(), Applied: true, Readable: high}
+	ctx.Send(r.cfg.Writer, w)
+	r.answerRounds()
+	if r.cfg.OnApplied != nil {
+		r.cfg.OnApplied(r.machine)
+	}
+}
+
+func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch) {
+	at := raftcore.Position{Index: raftcore.Index(e.GetIndex()), Term: e.GetTerm()}
+	if at.Index != r.state.Applied+1 {
+		panic("applied entries are not contiguous")
+	}
+	r.state.Hash = raftcore.Chain(r.state.Hash, at, int32(e.GetType()), e.GetData())
+	r.state.Applied, r.state.AppliedTerm = at.Index, at.Term
+	r.cfg.Counters.Applied.Add(1)
+	if e.GetType() != raftpb.EntryNormal {
+		r.applyConfChange(e)
+		return
+	}
+	if len(e.GetData()) == 0 { // a leader opens its term with it
+		return
+	}
+	entry, err := raftcore.DecodeEntry(e.GetData())
+	if err != nil { // every replica refuses it alike: the content is in the log and can't be wished away
+		r.cfg.Counters.Undecodable.Add(1)
+		return
+	}
+	outcomes := r.machine.Apply(at, &entry, b)
+	if entry.Origin == r.origin && r.waiters.len() > 0 {
+		r.settle(&entry, at, outcomes)
+	}
+}
+
+func (r *Replica) settle(e *raftcore.Entry, at raftcore.Position, outcomes []raftcore.Outcome) {
+	fsynced := r.core.FsyncedReplicas(at.Index)
+	for i := range outcomes {
+		if reply := r.waiters.take(e.FirstSeq + uint64(i)); reply != nil {
+			reply.Proposed(ProposeResult{Outcome: outcomes[i], At: at, Fsynced: fsynced})
+		}
+	}
+}
+
+func (r *Replica) applyConfChange(e *raftpb.Entry) {
+	cs, members, err := r.core.ApplyConfChange(e)
+	if err != nil {
+		r.cfg.Counters.Undecodable.Add(1)
+		return
+	}
+	r.state.ConfState, r.state.Members, r.membersChanged = cs, members, true
+}

@@ -1,0 +1,267 @@
+package actors
+
+import (
+	"errors"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
+)
+
+// campaignsAtBirth is how often the preferred leader of a new group campaigns before it waits for its
+// election timeout like the others: its peers may not have spawned their replicas yet.
+const campaignsAtBirth = 4
+
+// turn flushes what the messages since the last turn asked for. Inbound messages have been stepped already,
+// so that ticks come after them: a heartbeat that waited in the mailbox must count before the timeout that
+// it prevents.
+func (r *Replica) turn(ctx actor.Context) {
+	if r.failure != nil {
+		r.end()
+		return
+	}
+	r.tick()
+	r.propose()
+	r.askReadIndex()
+	r.flush(ctx, nil)
+	r.stepUnaries(ctx)
+	r.publish()
+}
+
+// tick passes on the ticks since the last turn, at most ElectionTicks-1: a backlog would fire CheckQuorum
+// twice and depose a healthy leader.
+func (r *Replica) tick() {
+	n := min(r.cfg.Ticks.take(), r.cfg.ElectionTicks-1)
+	for range n {
+		r.core.Tick()
+	}
+	r.ageRounds(n)
+	if r.campaigns == campaignsAtBirth || r.campaigns > 0 && n > 0 {
+		r.campaignEarly()
+	}
+}
+
+func (r *Replica) campaignEarly() {
+	st := r.core.Status()
+	if st.Leader != 0 || st.Role != raftcore.Follower && st.Role != raftcore.PreCandidate {
+		return
+	}
+	r.campaigns--
+	if err := r.core.Campaign(); err != nil {
+		r.cfg.Logger.Warn("campaign refused", "group", r.cfg.Group, "err", err)
+	}
+}
+
+// propose merges what is waiting into as few entries as EntryBytesMax allows and proposes them at once.
+func (r *Replica) propose() {
+	waiting := r.proposals
+	if len(waiting) == 0 {
+		return
+	}
+	r.proposals = r.proposals[:0]
+	defer clear(waiting)
+	if r.leading == 0 {
+		r.refuse(waiting, r.notLeader())
+		return
+	}
+	waiting = r.dropTooLarge(waiting)
+	if len(waiting) == 0 {
+		return
+	}
+	entries := r.merge(waiting)
+	if err := r.core.Propose(entries); err != nil {
+		r.refuse(waiting, r.proposeError(err))
+		return
+	}
+	for _, p := range waiting {
+		r.waiters.push(r.nextSeq, p.Reply)
+		r.nextSeq++
+	}
+	r.cfg.Counters.Proposals.Add(uint64(len(waiting)))
+	r.cfg.Counters.Entries.Add(uint64(len(entries)))
+}
+
+func (r *Replica) dropTooLarge(waiting []*Propose) []*Propose {
+	kept := waiting[:0]
+	for _, p := range waiting {
+		if len(p.Payload) > r.cfg.EntryBytesMax {
+			p.Reply.Proposed(ProposeResult{Err: ErrTooLarge})
+			continue
+		}
+		kept = append(kept, p)
+	}
+	return kept
+}
+
+// merge encodes the waiting payloads into entries of at most EntryBytesMax each. Sequences follow on from
+// nextSeq, which moves only when the proposal has been taken.
+func (r *Replica) merge(waiting []*Propose) [][]byte {
+	var entries [][]byte
+	e := raftcore.Entry{Origin: r.origin, FirstSeq: r.nextSeq, Time: r.cfg.Clock.NowMillis()}
+	size := 0
+	cut := func() {
+		buf := make([]byte, 0, size+raftcore.EntryOverheadMax(len(e.Payloads)))
+		entries = append(entries, e.AppendTo(buf))
+		e.FirstSeq += uint64(len(e.Payloads))
+		e.Payloads, size = e.Payloads[:0], 0
+	}
+	for _, p := range waiting {
+		if size > 0 && size+len(p.Payload) > r.cfg.EntryBytesMax {
+			cut()
+		}
+		e.Payloads = append(e.Payloads, p.Payload)
+		size += len(p.Payload)
+	}
+	cut()
+	return entries
+}
+
+func (r *Replica) refuse(ps []*Propose, err error) {
+	for _, p := range ps {
+		p.Reply.Proposed(ProposeResult{Err: err})
+	}
+}
+
+func (r *Replica) proposeError(err error) error {
+	if errors.Is(err, raftcore.ErrNotLeader) {
+		return r.notLeader()
+	}
+	return ErrOverloaded
+}
+
+func (r *Replica) notLeader() error {
+	st := r.core.Status()
+	leader := r.state.Members[st.Leader]
+	if st.Leader == r.log.Replica() { // elected, but the turn has not seen it: nobody to send a client to
+		leader = 0
+	}
+	return &NotLeaderError{Leader: leader, Term: st.Term}
+}
+
+func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
+	if r.failure != nil {
+		return
+	}
+	err := r.core.Step(from, m)
+	if errors.Is(err, raftcore.ErrQuarantine) {
+		r.fail(ErrQuarantined)
+	}
+}
+
+// fail takes the replica out of its group without touching its durable state.
+func (r *Replica) fail(err error) {
+	r.failure = err
+	r.cfg.Logger.Error("replica failed", "group", r.cfg.Group, "err", err)
+	r.publish()
+}
+
+func (r *Replica) unreachable(n raftcore.NodeID) {
+	for id, node := range r.state.Members {
+		if node == n { // at most one member of a group per node: the order does not matter
+			r.core.ReportUnreachable(id)
+		}
+	}
+}
+
+// persisted steps the responses of a write. Those of another incarnation never reach this Core.
+func (r *Replica) persisted(m *Persisted) {
+	if m.Incarnation != r.cfg.Incarnation || r.failure != nil {
+		return
+	}
+	for _, resp := range m.Responses {
+		if err := r.core.StepLocal(resp); err != nil {
+			panic(err)
+		}
+	}
+	if m.Applied {
+		r.becomeReadable(m.Readable)
+	}
+}
+
+// flush takes Readys until there is none. Answers that Raft has for u go to u instead of to its peer.
+func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
+	for {
+		eff, ok := r.core.Effects()
+		if !ok {
+			return answered
+		}
+		r.cfg.Counters.Readies.Add(1)
+		for _, m := range eff.Messages {
+			if u.matches(m) {
+				u.Reply.Answered(r.answerTo(u, m))
+				u, answered = nil, true
+				continue
+			}
+			r.send(m)
+		}
+		if eff.Append != nil {
+			if r.write(ctx, eff.Append, u) {
+				u, answered = nil, true
+			}
+		}
+		if eff.Apply != nil {
+			r.apply(ctx, eff.Apply)
+		}
+		r.confirmRounds(eff.ReadStates)
+		r.noteLeadership()
+	}
+}
+
+func (r *Replica) send(m *raftpb.Message) {
+	node, ok := r.state.Members[raftcore.ReplicaID(m.GetTo())]
+	if !ok {
+		r.cfg.Counters.UnknownMember.Add(1)
+		return
+	}
+	r.cfg.Sender.Send(node, raftcore.ToEnvelope(r.cfg.Group, m))
+}
+
+// write hands one append to the LogWriter with everything that its durability releases. It reports whether
+// u's answer is among that.
+func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
+	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
+	r.log.Append(w.Batch, m)
+	done := &Persisted{Incarnation: r.cfg.Incarnation}
+	for _, resp := range m.GetResponses() {
+		switch {
+		case raftcore.ReplicaID(resp.GetTo()) == r.log.Replica():
+			done.Responses = append(done.Responses, resp)
+		case u.matches(resp):
+			w.unary = append(w.unary, withheld{u.Reply, r.answerTo(u, resp)})
+			u, answered = nil, true
+		default:
+			if node, ok := r.state.Members[raftcore.ReplicaID(resp.GetTo())]; ok {
+				w.Remote = append(w.Remote, Outbound{node, raftcore.ToEnvelope(r.cfg.Group, resp)})
+			} else {
+				r.cfg.Counters.UnknownMember.Add(1)
+			}
+		}
+	}
+	if len(done.Responses) > 0 {
+		w.Done = done
+	}
+	ctx.Send(r.cfg.Writer, w)
+	return answered
+}
+
+// noteLeadership ends what belonged to a term of ours that is over. Everything of it that the same Ready
+// committed has been answered before.
+func (r *Replica) noteLeadership() {
+	leading := uint64(0)
+	if st := r.core.Status(); st.Role == raftcore.Leader {
+		leading = st.Term
+	}
+	if leading == r.leading {
+		return
+	}
+	r.waiters.endAll(ErrOutcomeUnknown)
+	r.endRounds(r.notLeader())
+	r.leading = leading
+	if leading != 0 {
+		r.campaigns = 0
+		r.cfg.Counters.LeaderStarts.Add(1)
+		r.cfg.Logger.Info("leads", "group", r.cfg.Group, "term", leading)
+	}
+}
