@@ -1,0 +1,124 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"time"
+
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+)
+
+// Identity is who this node is, from one start of its process to the next.
+type Identity struct {
+	// Cluster is the cluster's UUID, as text.
+	Cluster string
+	// StoreID is the UUID of this node's store.
+	StoreID string
+	// Node is the node's id.
+	Node uint64
+	// Start is how often the node has started on this store; at least 1.
+	Start uint64
+	// BootID is 16 random bytes drawn at this start.
+	BootID []byte
+}
+
+// Receiver takes what arrives. It is called from the transport's goroutines and must return soon: while it
+// holds a frame, that peer's window fills. Frames of one node come one at a time and in order, but for those
+// that hold only controls, which may come beside another.
+type Receiver interface {
+	// Frame hands over a frame of node from, which belongs to the receiver from then on. The frame's header
+	// has been checked; what is in its envelopes has not.
+	Frame(from uint64, f *raftv1.Frame)
+	// Lost names groups of which an APPEND envelope for node was, or may have been, lost: each group once
+	// per lost connection, and once per burst of drops from a full queue (rule 21).
+	Lost(node uint64, groups []uint64)
+}
+
+// RPC answers the canonical unary RPCs. Their headers have been checked as far as nodes go (cluster, sender,
+// incarnation, this side's existence); groups and replicas have not.
+type RPC interface {
+	AppendEntries(context.Context, *raftv1.AppendEntriesRequest) (*raftv1.AppendEntriesResponse, error)
+	RequestVote(context.Context, *raftv1.RequestVoteRequest) (*raftv1.RequestVoteResponse, error)
+}
+
+// KnownFunc says what is registered about a node: its highest start number and its store, "" for unknown.
+// It must not block.
+type KnownFunc func(node uint64) (start uint64, storeID string, ok bool)
+
+// Config is what a Transport needs before the node knows who it is.
+type Config struct {
+	// Listener is the peer address. Required; the transport closes it. Reflection is served if it is loopback.
+	Listener net.Listener
+	// Probe answers the Probe RPC, at any time. Required.
+	Probe func() *raftv1.ProbeResponse
+	// Known is asked at each handshake. Default: nothing is known but what this process has seen.
+	Known KnownFunc
+	// Dial opens a connection to a peer. Default: TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Rand returns a number in [0, n), for the jitter of the back-off. Default: math/rand.
+	Rand func(n uint64) uint64
+	// Logger hears of connections and refusals. Default: none.
+	Logger *slog.Logger
+	// EnvelopeBytesMax bounds one envelope, in bytes; default 16 MiB. An entry above it never replicates:
+	// keep it above the largest entry and above MaxSizePerMsg, with room for overhead (rule 2). It also
+	// decides the largest gRPC message taken: FrameBytesMax.
+	EnvelopeBytesMax int
+	// QueueBytesMax bounds what waits for one peer, in bytes; default 64 MiB. Above it appends are dropped
+	// and reported. More rides out longer stalls; less bounds memory.
+	QueueBytesMax int
+	// HandshakeTimeout bounds a handshake, on both sides; default 5 s.
+	HandshakeTimeout time.Duration
+}
+
+// FrameBytesMax is the largest frame that this configuration sends or takes, in bytes.
+func (c *Config) FrameBytesMax() int {
+	return c.EnvelopeBytesMax + frameFillBytesMax + bulkEnvelopeBytesMin + frameOverheadBytes
+}
+
+// Validate reports all faults at once.
+func (c *Config) Validate() error {
+	var faults []error
+	if c.Listener == nil {
+		faults = append(faults, errors.New("no Listener"))
+	}
+	if c.Probe == nil {
+		faults = append(faults, errors.New("no Probe"))
+	}
+	if c.EnvelopeBytesMax < bulkEnvelopeBytesMin || c.EnvelopeBytesMax > math.MaxInt32/2 {
+		faults = append(faults, fmt.Errorf("value of EnvelopeBytesMax is %d, want %d to %d", c.EnvelopeBytesMax, bulkEnvelopeBytesMin, math.MaxInt32/2))
+	}
+	if c.QueueBytesMax < c.EnvelopeBytesMax {
+		faults = append(faults, fmt.Errorf("value of QueueBytesMax is %d, want at least EnvelopeBytesMax, %d", c.QueueBytesMax, c.EnvelopeBytesMax))
+	}
+	if c.HandshakeTimeout <= 0 {
+		faults = append(faults, fmt.Errorf("value of HandshakeTimeout is %v, want more than 0", c.HandshakeTimeout))
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrConfig, errors.Join(faults...))
+}
+
+func (c *Config) limits() Limits {
+	return Limits{EnvelopeBytesMax: c.EnvelopeBytesMax, QueueBytesMax: c.QueueBytesMax}
+}
+
+func (id *Identity) header() *raftv1.Header {
+	return &raftv1.Header{ClusterId: id.Cluster, FromNode: id.Node, StartNumber: id.Start, BootId: id.BootID}
+}
+
+func (id *Identity) handshake(to uint64) *raftv1.Handshake {
+	return &raftv1.Handshake{Header: id.header(), StoreId: id.StoreID, ToNode: to}
+}
+
+// validate: the zero Identity refuses.
+func (id *Identity) validate() error {
+	if id.Cluster == "" || id.StoreID == "" || id.Node == 0 || id.Start == 0 || len(id.BootID) != bootIDBytes {
+		return fmt.Errorf("%w: identity: cluster, store, node, start and a boot id of %d bytes are required", ErrConfig, bootIDBytes)
+	}
+	return nil
+}

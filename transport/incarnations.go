@@ -1,0 +1,146 @@
+package transport
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+)
+
+// incarnations remembers, per node, the highest incarnation that has shaken hands, and judges by it and by
+// what is registered (rule 19).
+//
+// A unary call is judged but not remembered: a conformance client that calls itself node 2 once must not
+// lock the real node 2 out.
+type incarnations struct {
+	self  Identity
+	known KnownFunc
+
+	mu   sync.Mutex
+	seen map[uint64]incarnation
+}
+
+type incarnation struct {
+	start uint64
+	boot  []byte
+	store string
+}
+
+func newIncarnations(self Identity, known KnownFunc) *incarnations {
+	return &incarnations{self: self, known: known, seen: make(map[uint64]incarnation)}
+}
+
+// admit judges a handshake and remembers it.
+func (s *incarnations) admit(h *raftv1.Handshake) error {
+	if err := s.checkHandshake(h); err != nil {
+		return err
+	}
+	node, claim := h.GetHeader().GetFromNode(), claimOf(h.GetHeader(), h.GetStoreId())
+	registered, err := s.checkRegistered(node, claim)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen, ok := s.seen[node]
+	if !ok && len(s.seen) >= nodesSeenMax {
+		return fmt.Errorf("%w: %d", ErrTooManyNodes, nodesSeenMax)
+	}
+	// Metadata outranks memory: a store that is registered displaces one that merely came first.
+	if ok && !(registered && seen.store != claim.store) {
+		if err := checkSeen(node, seen, claim); err != nil {
+			return err
+		}
+	}
+	s.seen[node] = claim
+	return nil
+}
+
+// checkHeader judges the header of a unary call.
+func (s *incarnations) checkHeader(h *raftv1.Header) error {
+	if err := s.checkSender(h); err != nil {
+		return err
+	}
+	node, claim := h.GetFromNode(), claimOf(h, "")
+	if _, err := s.checkRegistered(node, claim); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	seen, ok := s.seen[node]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return checkSeen(node, seen, claim)
+}
+
+func (s *incarnations) checkHandshake(h *raftv1.Handshake) error {
+	if err := s.checkSender(h.GetHeader()); err != nil {
+		return err
+	}
+	if h.GetStoreId() == "" {
+		return fmt.Errorf("%w: store_id is empty", ErrMalformed)
+	}
+	if h.GetToNode() != s.self.Node {
+		return fmt.Errorf("%w: to_node is %d, this is node %d", ErrWrongNode, h.GetToNode(), s.self.Node)
+	}
+	return nil
+}
+
+func (s *incarnations) checkSender(h *raftv1.Header) error {
+	switch {
+	case h == nil:
+		return fmt.Errorf("%w: header is missing", ErrMalformed)
+	case h.GetClusterId() != s.self.Cluster:
+		return fmt.Errorf("%w: header.cluster_id is %.40q, this is %q", ErrWrongCluster, h.GetClusterId(), s.self.Cluster)
+	case h.GetFromNode() == 0:
+		return fmt.Errorf("%w: header.from_node is 0", ErrMalformed)
+	case h.GetStartNumber() == 0:
+		return fmt.Errorf("%w: header.start_number is 0", ErrMalformed)
+	case len(h.GetBootId()) != bootIDBytes:
+		return fmt.Errorf("%w: header.boot_id has %d bytes, want %d", ErrMalformed, len(h.GetBootId()), bootIDBytes)
+	case h.GetFromNode() == s.self.Node:
+		return fmt.Errorf("%w: header.from_node is %d, and so is this node", ErrWrongNode, s.self.Node)
+	}
+	return nil
+}
+
+// checkRegistered reports whether a store is registered for the node, which then is the claimed one.
+func (s *incarnations) checkRegistered(node uint64, claim incarnation) (registered bool, err error) {
+	start, store, ok := s.known(node)
+	switch {
+	case !ok:
+		return false, nil
+	case store != "" && claim.store != "" && claim.store != store:
+		return false, fmt.Errorf("%w: node %d is registered with store %s, not %.40q", ErrWrongStore, node, store, claim.store)
+	case claim.start < start:
+		return false, fmt.Errorf("%w: node %d is registered with start number %d, not %d", ErrOldIncarnation, node, start, claim.start)
+	}
+	return store != "", nil
+}
+
+func checkSeen(node uint64, seen, claim incarnation) error {
+	switch {
+	case claim.store != "" && claim.store != seen.store:
+		return fmt.Errorf("%w: node %d spoke from store %s before, now from %.40q", ErrWrongStore, node, seen.store, claim.store)
+	case claim.start < seen.start:
+		return fmt.Errorf("%w: node %d has start number %d, not %d", ErrOldIncarnation, node, seen.start, claim.start)
+	case claim.start == seen.start && !bytes.Equal(claim.boot, seen.boot):
+		return fmt.Errorf("%w: node %d, start number %d", ErrCopiedStore, node, claim.start)
+	}
+	return nil
+}
+
+func claimOf(h *raftv1.Header, store string) incarnation {
+	return incarnation{start: h.GetStartNumber(), boot: h.GetBootId(), store: store}
+}
+
+func (i incarnation) same(h *raftv1.Header) bool {
+	return i.start == h.GetStartNumber() && bytes.Equal(i.boot, h.GetBootId())
+}
+
+func sameHeader(a, b *raftv1.Header) bool {
+	return a.GetFromNode() == b.GetFromNode() && a.GetStartNumber() == b.GetStartNumber() &&
+		a.GetClusterId() == b.GetClusterId() && bytes.Equal(a.GetBootId(), b.GetBootId())
+}

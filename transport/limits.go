@@ -1,0 +1,47 @@
+package transport
+
+import "time"
+
+// Limits in bytes. The configurable ones are the defaults of Config.
+const (
+	envelopeBytesMax     = 16 << 20 // one envelope, estimated as on the wire
+	queueBytesMax        = 64 << 20 // waiting for one peer; above it appends are dropped
+	queueReserveBytesMax = 16 << 20 // on top, for everything that is not an append
+	frameFillBytesMax    = 1 << 20  // a frame is filled up to here, so that bulk never delays heartbeats for long
+	bulkEnvelopeBytesMin = 64 << 10 // from here an envelope waits in the bulk lane
+	frameOverheadBytes   = 4 << 10  // header and framing of one frame
+	lostWindowBytes      = 32 << 20 // at least the appends of the last so many bytes count as lost with a connection
+	receiveWindowBytes   = 8 << 20  // HTTP/2 window of one stream: what a peer may have sent that we have not read
+	connWindowBytes      = 16 << 20 // of one connection
+	ioBufferBytes        = 128 << 10
+	headerListBytesMax   = 8 << 10
+	probeBytesMax        = 64 << 10
+	bootIDBytes          = 16
+)
+
+// Limits in counts.
+const (
+	controlsMax            = 8192 // different controls waiting for one peer
+	nodesSeenMax           = 1024 // nodes whose incarnation is remembered
+	connectionsMax         = 512  // accepted connections on the peer address
+	connectionsPerHostMax  = 128  // of them, from one address
+	streamsPerConnMax      = 16
+	fifoKeepItemsMax       = 16 << 10 // an empty queue keeps memory for so many items
+	fifoCompactItemsMin    = 1024
+	rotatedGenerationCount = 2
+)
+
+// Limits in time.
+const (
+	handshakeTimeout   = 5 * time.Second
+	connectTimeout     = 3 * time.Second
+	backoffMin         = 50 * time.Millisecond
+	backoffMax         = time.Second
+	rpcTimeout         = 10 * time.Second // a unary AppendEntries or RequestVote
+	clientPingInterval = 15 * time.Second // above the server's minimum: equal ones would strike by jitter
+	clientPingTimeout  = 5 * time.Second  // also TCP_USER_TIMEOUT: unacknowledged bytes end the connection
+	serverPingMin      = 10 * time.Second
+	serverPingInterval = 30 * time.Second
+	serverPingTimeout  = 10 * time.Second
+	connectionIdleMax  = 15 * time.Minute
+)
