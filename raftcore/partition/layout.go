@@ -1,0 +1,187 @@
+package partition
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
+)
+
+// The key spaces under the machine's prefix. Values begin with version.
+const (
+	recordSpace  = 0
+	rowSpace     = 1
+	sessionSpace = 2
+
+	version = 1
+)
+
+// Most bytes of the values, for sizing buffers.
+const (
+	recordBytesMax  = 1 + 3*binary.MaxVarintLen64
+	rowBytesMax     = 1 + 4*binary.MaxVarintLen64 // and binary.MaxVarintLen32 per batch not accepted
+	sessionBytesMax = 1 + binary.MaxVarintLen16 + 2*binary.MaxVarintLen64 + 1 + windowBatches*(2*binary.MaxVarintLen32+binary.MaxVarintLen64)
+	idBytes         = 1 + 8
+)
+
+// bounds is the machine record.
+type bounds struct {
+	next       raftcore.Offset // the high watermark: offset of the next record
+	logStart   raftcore.Offset
+	timeMillis int64 // largest time of any entry
+}
+
+// row says where the records from offset first on are.
+type row struct {
+	first      raftcore.Offset // the key
+	index      raftcore.Index
+	timeMillis int64    // of the entry; never smaller than an earlier row's
+	records    int64    // in accepted batches
+	refused    []uint64 // ordinals of the entry's batches that were not accepted, ascending
+}
+
+func (r *row) end() raftcore.Offset { return r.first + raftcore.Offset(r.records) }
+
+func appendID(dst, prefix []byte, space byte, id uint64) []byte {
+	dst = append(dst, prefix...)
+	dst = append(dst, space)
+	return binary.BigEndian.AppendUint64(dst, id)
+}
+
+func recordKey(prefix []byte) []byte { return append(bytes.Clone(prefix), recordSpace) }
+
+func rowKey(prefix []byte, first raftcore.Offset) []byte {
+	return appendID(nil, prefix, rowSpace, uint64(first))
+}
+
+func appendRecord(dst []byte, b bounds) []byte {
+	dst = append(dst, version)
+	dst = binary.AppendUvarint(dst, uint64(b.next))
+	dst = binary.AppendUvarint(dst, uint64(b.logStart))
+	return binary.AppendVarint(dst, b.timeMillis)
+}
+
+func appendRow(dst []byte, r *row) []byte {
+	dst = append(dst, version)
+	dst = binary.AppendUvarint(dst, uint64(r.index))
+	dst = binary.AppendVarint(dst, r.timeMillis)
+	dst = binary.AppendUvarint(dst, uint64(r.records))
+	dst = binary.AppendUvarint(dst, uint64(len(r.refused)))
+	for _, ordinal := range r.refused {
+		dst = binary.AppendUvarint(dst, ordinal)
+	}
+	return dst
+}
+
+func appendSession(dst []byte, s *session) []byte {
+	dst = append(dst, version)
+	dst = binary.AppendUvarint(dst, uint64(s.epoch))
+	dst = binary.AppendUvarint(dst, s.written)
+	dst = binary.AppendVarint(dst, s.timeMillis)
+	dst = append(dst, byte(s.length))
+	for _, w := range s.latest() {
+		dst = binary.AppendUvarint(dst, uint64(w.base))
+		dst = binary.AppendUvarint(dst, uint64(w.count))
+		dst = binary.AppendUvarint(dst, uint64(w.offset))
+	}
+	return dst
+}
+
+// fields takes numbers off a value. The first that is not there makes it bad for good.
+type fields struct {
+	rest []byte
+	bad  bool
+}
+
+func open(value []byte) fields {
+	if len(value) == 0 || value[0] != version {
+		return fields{bad: true}
+	}
+	return fields{rest: value[1:]}
+}
+
+func (f *fields) uvarint() uint64 {
+	v, n := binary.Uvarint(f.rest)
+	f.advance(n)
+	return v
+}
+
+func (f *fields) varint() int64 {
+	v, n := binary.Varint(f.rest)
+	f.advance(n)
+	return v
+}
+
+func (f *fields) advance(n int) {
+	if n <= 0 {
+		f.rest, f.bad = nil, true
+		return
+	}
+	f.rest = f.rest[n:]
+}
+
+// done says whether the value had the fields taken from it and nothing else.
+func (f *fields) done() bool { return !f.bad && len(f.rest) == 0 }
+
+// loadBounds returns the zero bounds for a partition that has never applied an entry.
+func loadBounds(v store.View, prefix []byte) (bounds, error) {
+	value, err := v.Get(recordKey(prefix))
+	if errors.Is(err, store.ErrNotFound) {
+		return bounds{}, nil
+	}
+	if err != nil {
+		return bounds{}, fmt.Errorf("partition: machine record: %w", err)
+	}
+	f := open(value)
+	b := bounds{next: raftcore.Offset(f.uvarint()), logStart: raftcore.Offset(f.uvarint()), timeMillis: f.varint()}
+	if !f.done() || b.logStart < 0 || b.logStart > b.next {
+		return bounds{}, corrupt("machine record %x", value)
+	}
+	return b, nil
+}
+
+// idOf returns the number at the end of a row's or session's key; the largest one for a key without it.
+func idOf(key []byte) uint64 {
+	if len(key) < idBytes {
+		return math.MaxUint64
+	}
+	return binary.BigEndian.Uint64(key[len(key)-8:])
+}
+
+func decodeRow(key, value []byte) (row, error) {
+	f := open(value)
+	r := row{first: raftcore.Offset(idOf(key)), index: raftcore.Index(f.uvarint()),
+		timeMillis: f.varint(), records: int64(f.uvarint())}
+	if n := f.uvarint(); n > 0 && n <= uint64(len(f.rest)) { // each takes a byte at least
+		r.refused = make([]uint64, n)
+	} else if n > 0 {
+		f.bad = true
+	}
+	for i := range r.refused {
+		r.refused[i] = f.uvarint()
+	}
+	if !f.done() || r.first < 0 || r.records <= 0 || r.end() < r.first {
+		return row{}, corrupt("index row %x: %x", key, value)
+	}
+	return r, nil
+}
+
+func decodeSession(key, value []byte) (*session, error) {
+	f := open(value)
+	s := &session{id: int64(idOf(key)), epoch: int16(f.uvarint()), written: f.uvarint(), timeMillis: f.varint()}
+	n := f.uvarint()
+	if f.bad || n == 0 || n > windowBatches {
+		return nil, corrupt("session %x: %x", key, value)
+	}
+	for range n {
+		s.push(batch{base: int32(f.uvarint()), count: int32(f.uvarint()), offset: raftcore.Offset(f.uvarint())})
+	}
+	if !f.done() {
+		return nil, corrupt("session %x: %x", key, value)
+	}
+	return s, nil
+}

@@ -1,0 +1,193 @@
+package partition
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/multiraftd/multiraftd/proto/recordbatch"
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
+)
+
+// Limits that apply checks, whatever a node's configuration says; like those of sessions, part of the state
+// machine. Configured limits must not exceed them.
+const (
+	BatchBytesMax   = 64 << 20
+	BatchRecordsMax = BatchBytesMax / 7 // 7 bytes is the smallest record
+)
+
+// Machine is the state of one partition.
+//
+// Invariant: the rows in the store cover [log start, next) without a gap or overlap. Checked when a machine
+// opens (the last row) and when rows are read.
+type Machine struct {
+	prefix    []byte
+	recordKey []byte
+	bounds    bounds
+	sessions  sessions
+	refused   []uint64 // of the entry being applied; kept for its memory
+}
+
+// Open loads the machine from what its Apply calls have stored under prefix.
+func Open(v store.View, prefix []byte) (*Machine, error) {
+	m := &Machine{prefix: slices.Clone(prefix), recordKey: recordKey(prefix)}
+	var err error
+	if m.bounds, err = loadBounds(v, prefix); err != nil {
+		return nil, err
+	}
+	if err := m.checkLastRow(v); err != nil {
+		return nil, err
+	}
+	return m, m.loadSessions(v)
+}
+
+func (m *Machine) checkLastRow(v store.View) error {
+	end := m.bounds.logStart
+	var undecodable error
+	err := v.Scan(rowKey(m.prefix, 0), rowKey(m.prefix, -1), true, func(key, value []byte) bool {
+		var last row
+		last, undecodable = decodeRow(key, value)
+		end = last.end()
+		return false
+	})
+	if err != nil {
+		return fmt.Errorf("partition: last index row: %w", err)
+	}
+	if undecodable != nil {
+		return undecodable
+	}
+	if end != m.bounds.next {
+		return corrupt("index ends at offset %d, the machine record says %d", end, m.bounds.next)
+	}
+	return nil
+}
+
+// loadSessions brings them into the order in which they were last used.
+func (m *Machine) loadSessions(v store.View) error {
+	var loaded []*session
+	var undecodable error
+	lo, hi := append(slices.Clone(m.prefix), sessionSpace), append(slices.Clone(m.prefix), sessionSpace+1)
+	err := v.Scan(lo, hi, false, func(key, value []byte) bool {
+		var s *session
+		s, undecodable = decodeSession(key, value)
+		loaded = append(loaded, s)
+		return undecodable == nil
+	})
+	if err != nil {
+		return fmt.Errorf("partition: sessions: %w", err)
+	}
+	if undecodable != nil {
+		return undecodable
+	}
+	slices.SortFunc(loaded, func(a, b *session) int { return cmp.Compare(a.last().offset, b.last().offset) })
+	for _, s := range loaded {
+		m.sessions.use(s)
+	}
+	return nil
+}
+
+// Bounds returns the first offset still stored and the first not yet given out.
+func (m *Machine) Bounds() (logStart, highWatermark raftcore.Offset) {
+	return m.bounds.logStart, m.bounds.next
+}
+
+// Apply judges the record batches of a committed entry in order, each on its own, gives accepted ones their
+// offsets, and adds to b what must be stored. The state in memory moves now.
+func (m *Machine) Apply(at raftcore.Position, e *raftcore.Entry, b *store.Batch) []raftcore.Outcome {
+	before := m.bounds
+	m.bounds.timeMillis = max(m.bounds.timeMillis, e.Time)
+	m.dropSessions(b)
+	m.refused = m.refused[:0]
+	outcomes := make([]raftcore.Outcome, len(e.Payloads))
+	for i, payload := range e.Payloads {
+		outcomes[i] = m.judge(payload)
+		if outcomes[i].Verdict != raftcore.Accepted {
+			m.refused = append(m.refused, uint64(i))
+		}
+	}
+	if m.bounds != before {
+		m.store(at, before.next, b)
+	}
+	return outcomes
+}
+
+func (m *Machine) judge(payload []byte) raftcore.Outcome {
+	if len(payload) > BatchBytesMax {
+		return raftcore.Outcome{Verdict: raftcore.TooLarge, Offset: -1}
+	}
+	info, err := recordbatch.ParseHeader(payload)
+	if err != nil { // why, was for the node that let it in to find out
+		return raftcore.Outcome{Verdict: raftcore.Invalid, Offset: -1}
+	}
+	o := raftcore.Outcome{Offset: -1, Count: uint32(info.Count)}
+	if info.Count > BatchRecordsMax {
+		o.Verdict = raftcore.TooLarge
+		return o
+	}
+	var s *session
+	if info.ProducerID >= 0 {
+		s = m.sessions.byID[info.ProducerID]
+		o.Verdict, o.Offset = s.judge(info.Epoch, info.BaseSequence, info.Count)
+	}
+	if o.Verdict == raftcore.Accepted {
+		o.Offset = m.accept(&info, s)
+	}
+	return o
+}
+
+func (m *Machine) accept(info *recordbatch.Info, s *session) raftcore.Offset {
+	offset := m.bounds.next
+	m.bounds.next += raftcore.Offset(info.Count)
+	if info.ProducerID < 0 {
+		return offset
+	}
+	if s == nil {
+		s = &session{id: info.ProducerID, epoch: info.Epoch}
+	}
+	s.accept(info.Epoch, batch{info.BaseSequence, int32(info.Count), offset}, m.bounds.timeMillis)
+	m.sessions.use(s)
+	m.sessions.markChanged(s)
+	return offset
+}
+
+// dropSessions removes sessions before anything of the entry is judged. What it does for the sake of time is
+// bounded per entry; what it does for the sake of number is bounded by what earlier entries added.
+func (m *Machine) dropSessions(b *store.Batch) {
+	for n := 0; ; n++ {
+		id, ok := m.sessions.dropOldest(m.bounds.timeMillis, n < expiredPerApplyMax)
+		if !ok {
+			return
+		}
+		b.Delete(appendID(nil, m.prefix, sessionSpace, uint64(id)))
+	}
+}
+
+// store adds the row of the entry, the sessions that changed and the machine record to b. All keys and
+// values of one call share one piece of memory.
+func (m *Machine) store(at raftcore.Position, first raftcore.Offset, b *store.Batch) {
+	changed := m.sessions.changed
+	key := len(m.prefix) + idBytes
+	buf := make([]byte, 0, recordBytesMax+key+rowBytesMax+len(m.refused)*binary.MaxVarintLen32+len(changed)*(key+sessionBytesMax))
+	if first != m.bounds.next {
+		r := row{first, at.Index, m.bounds.timeMillis, int64(m.bounds.next - first), m.refused}
+		buf = appendID(buf, m.prefix, rowSpace, uint64(first))
+		buf = appendRow(buf, &r)
+		buf = set(b, buf, key)
+	}
+	for i, s := range changed {
+		buf = appendID(buf, m.prefix, sessionSpace, uint64(s.id))
+		buf = appendSession(buf, s)
+		buf = set(b, buf, key)
+		s.changed, changed[i] = false, nil
+	}
+	m.sessions.changed = changed[:0]
+	b.Set(m.recordKey, appendRecord(buf, m.bounds))
+}
+
+// set hands a key of the given size and the value after it to b, and returns the memory behind them.
+func set(b *store.Batch, buf []byte, key int) []byte {
+	b.Set(buf[:key:key], buf[key:len(buf):len(buf)])
+	return buf[len(buf):]
+}

@@ -1,0 +1,103 @@
+package raftcore
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// Role is what a replica is in its term.
+type Role uint8
+
+// The roles.
+const (
+	Follower Role = iota
+	PreCandidate
+	Candidate
+	Leader
+)
+
+var roleNames = [...]string{"follower", "pre-candidate", "candidate", "leader"}
+
+func (r Role) String() string { return roleNames[r] }
+
+// Status is where a replica stands.
+type Status struct {
+	Term, Vote  uint64
+	Leader      ReplicaID // 0 = unknown
+	Role        Role
+	Commit      Index
+	Applied     Index // acknowledged by StepLocal
+	Last        Index // end of the log as it was last handed out
+	Quarantined bool
+}
+
+// Status returns where the replica stands. It allocates nothing.
+func (c *Core) Status() Status {
+	st := c.rn.BasicStatus()
+	return Status{
+		Term: st.GetTerm(), Vote: st.GetVote(), Leader: ReplicaID(st.Lead), Role: roleOf(st.RaftState),
+		Commit: Index(st.GetCommit()), Applied: Index(st.Applied), Last: c.handedLast, Quarantined: c.quarantined,
+	}
+}
+
+func roleOf(s raft.StateType) Role {
+	switch s {
+	case raft.StateLeader:
+		return Leader
+	case raft.StateCandidate:
+		return Candidate
+	case raft.StatePreCandidate:
+		return PreCandidate
+	default:
+		return Follower
+	}
+}
+
+// Progress is what a leader knows about one member.
+type Progress struct {
+	Replica ReplicaID
+	Node    NodeID
+	Match   Index // stored durably there
+	Voter   bool
+	Active  bool // heard from within the last election timeout
+}
+
+// Progress returns what this leader knows about the members, itself included, by ascending id.
+// Another replica than the leader knows nothing and returns nil.
+func (c *Core) Progress() []Progress {
+	if c.needLeader() != nil {
+		return nil
+	}
+	var all []Progress
+	c.rn.WithProgress(func(id uint64, kind raft.ProgressType, p tracker.Progress) {
+		r := ReplicaID(id)
+		all = append(all, Progress{r, c.members[r], Index(p.Match), kind == raft.ProgressTypePeer, p.RecentActive})
+	})
+	return all
+}
+
+// FsyncedReplicas returns how many voters this leader knows to hold entry i durably; 0 when it does not lead.
+func (c *Core) FsyncedReplicas(i Index) int {
+	if c.needLeader() != nil {
+		return 0
+	}
+	n := 0
+	c.rn.WithProgress(func(_ uint64, kind raft.ProgressType, p tracker.Progress) {
+		if kind == raft.ProgressTypePeer && Index(p.Match) >= i {
+			n++
+		}
+	})
+	return n
+}
+
+// Successor returns the voter that leadership is best handed to: heard from lately and furthest ahead, the
+// lowest id among equals. 0 = none.
+func (c *Core) Successor() ReplicaID {
+	var best Progress
+	for _, p := range c.Progress() {
+		if p.Voter && p.Active && p.Replica != c.cfg.Self && (best.Replica == noReplica || p.Match > best.Match) {
+			best = p
+		}
+	}
+	return best.Replica
+}

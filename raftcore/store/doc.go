@@ -1,0 +1,38 @@
+// Package store is the only room that touches disk: the key layout of a node's store, the log and state of
+// each Raft group over it, and the two stores that hold the keys.
+//
+//	Log (one per group, implements raft.Storage)      Node, Groups, EntryData
+//	        |  operations into a Batch                        |  reads
+//	        v                                                 v
+//	     KV.Commit(batch, sync)                           KV.View()
+//	        |                                                 |
+//	        +--------------- Pebble  or  MemKV ---------------+
+//
+// Everything above KV is pure: it makes operations and reads images, and is told when they are durable.
+// A Log belongs to its replica's actor, the write side of a KV to the LogWriter. Views may be taken and used
+// on any goroutine.
+//
+// Keys are one byte of space, then big-endian ids; each value starts with the version of its encoding:
+//
+//	0 F                            format of the store
+//	0 N                            the node: cluster, store, node id, start number
+//	1 group I                      identity: replica id, generation, tombstone
+//	1 group H                      hard state
+//	2 group generation A           applied state: index, hash, ConfState, truncated position
+//	2 group generation M ...       what the group's state machine keeps
+//	2 group generation L index     entries
+//
+// A snapshot of a group is a range of space 2 and never holds its hard state: a copied vote is a double vote.
+//
+// The package does not start goroutines (Pebble does), read clocks, acknowledge anything, or decide what is
+// committed. It does not repair: a store that cannot be trusted is refused, and the node is replaced.
+//
+// Failure. Pebble's Commit returns nil when an fsync has failed, after a call of Logger.Fatalf, and panics
+// with a mutex held when a write has failed. Both are turned into an error of KV.Commit here; from then on
+// no commit succeeds, and Pebble is not called again, not even to close it.
+//
+// Where this deviates from the plan: PebbleOptions.OnFatal may return (a node is a library, only cmd exits);
+// Fatalf still never returns to Pebble. Node keeps the bootstrap set as text, not its hash, since refusals
+// have to name it. Opening a foreign Pebble directory is refused by our comparer's name, before anything in
+// it is changed; the format record covers the rest.
+package store

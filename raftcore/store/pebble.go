@@ -1,0 +1,206 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// pebbleKV is the KV on disk.
+//
+// Invariant: when failure is set, no Commit returns nil, and Pebble is not called any more: a mutex in it may
+// be held for ever. The directory stays locked until the process ends, since goroutines of Pebble may still
+// write to it.
+type pebbleKV struct {
+	counters *Counters
+	onFatal  func(error)
+	logf     func(format string, args ...any)
+	failure  atomic.Pointer[error]
+
+	mu     sync.RWMutex // held for writing by Close, for reading by everything else
+	closed bool
+	db     *pebble.DB
+	batch  *pebble.Batch // used again by each Commit
+}
+
+// OpenPebble opens the store in o.Dir, or creates it. ErrLocked, ErrForeign and ErrNewerFormat say that it
+// was refused; any other error, that it cannot be trusted or read. It is never repaired or emptied.
+func OpenPebble(o PebbleOptions) (KV, error) {
+	o.setDefaults()
+	k := &pebbleKV{counters: o.Counters, onFatal: o.OnFatal, logf: o.Logf}
+	if err := k.open(o); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", o.Dir, err)
+	}
+	return k, nil
+}
+
+func (k *pebbleKV) open(o PebbleOptions) (err error) {
+	defer k.recoverTo(&err)
+	if k.db, err = pebble.Open(o.Dir, k.pebbleOptions(o)); err != nil {
+		return openError(err)
+	}
+	k.batch = k.db.NewBatch(pebble.WithMaxRetainedSizeBytes(batchRetainedBytes))
+	if err := k.checkFormat(); err != nil {
+		return errors.Join(err, k.Close())
+	}
+	return k.failed()
+}
+
+// checkFormat writes the format record into an empty store and checks it in any other.
+func (k *pebbleKV) checkFormat() error {
+	v, err := k.View()
+	if err != nil {
+		return err
+	}
+	format, err := loadFormat(v)
+	empty := true
+	if err == nil && format == 0 {
+		err = v.Scan(nil, nil, false, func(_, _ []byte) bool { empty = false; return false })
+	}
+	if err := errors.Join(err, v.Close()); err != nil {
+		return err
+	}
+	switch {
+	case format != 0:
+		return nil
+	case !empty:
+		return fmt.Errorf("%w: it has keys, but no format record", ErrForeign)
+	}
+	b := new(Batch)
+	putFormat(b, FormatVersion)
+	return k.Commit(b, true)
+}
+
+// View is part of KV. The view is a Pebble snapshot: it keeps space from being reclaimed until it is closed.
+func (k *pebbleKV) View() (View, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if err := k.usable(); err != nil {
+		return nil, err
+	}
+	k.counters.Views.Add(1)
+	return &pebbleView{k.db.NewSnapshot()}, nil
+}
+
+// Commit is part of KV: one Pebble batch, committed inline. With sync, everything committed before is synced
+// too, since it is in the same WAL or in one that was synced when it was closed.
+func (k *pebbleKV) Commit(b *Batch, sync bool) error {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	err := k.usable()
+	if err == nil {
+		err = k.commit(b, sync)
+	}
+	k.counters.committed(b, sync, err)
+	return err
+}
+
+func (k *pebbleKV) commit(b *Batch, sync bool) (err error) {
+	defer k.recoverTo(&err)
+	k.batch.Reset()
+	for _, op := range b.Ops() {
+		if err := k.add(op); err != nil {
+			return k.fail("batch: %w", err)
+		}
+	}
+	if err := k.db.Apply(k.batch, &pebble.WriteOptions{Sync: sync}); err != nil {
+		return k.fail("commit: %w", err)
+	}
+	return k.failed() // Apply returns nil also when the fsync has failed
+}
+
+func (k *pebbleKV) add(op Op) error {
+	switch op.Kind {
+	case Set:
+		return k.batch.Set(op.Key, op.Value, nil)
+	case Delete:
+		return k.batch.Delete(op.Key, nil)
+	case DeleteRange:
+		if bytes.Compare(op.Key, op.Value) >= 0 {
+			return nil
+		}
+		return k.batch.DeleteRange(op.Key, op.Value, nil)
+	}
+	return fmt.Errorf("operation of kind %d", op.Kind)
+}
+
+// Close is part of KV. It waits for calls that are under way; all views must have been closed. A failed store
+// is left as it is.
+func (k *pebbleKV) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.usable(); err != nil {
+		if errors.Is(err, ErrClosed) {
+			return nil
+		}
+		return err
+	}
+	k.closed = true
+	return k.shut()
+}
+
+func (k *pebbleKV) shut() (err error) {
+	defer k.recoverTo(&err)
+	return errors.Join(k.batch.Close(), k.db.Close())
+}
+
+func (k *pebbleKV) usable() error {
+	if k.closed {
+		return ErrClosed
+	}
+	return k.failed()
+}
+
+type pebbleView struct{ snapshot *pebble.Snapshot }
+
+func (v *pebbleView) Get(key []byte) ([]byte, error) {
+	value, closer, err := v.snapshot.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	copied := append([]byte{}, value...)
+	return copied, closer.Close()
+}
+
+func (v *pebbleView) Scan(lo, hi []byte, reverse bool, f func(key, value []byte) bool) error {
+	it, err := v.snapshot.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return err
+	}
+	start, step := it.First, it.Next
+	if reverse {
+		start, step = it.Last, it.Prev
+	}
+	for ok := start(); ok; ok = step() {
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return errors.Join(err, it.Close())
+		}
+		if !f(it.Key(), value) {
+			break
+		}
+	}
+	return it.Close()
+}
+
+// edge implements edger without a read of the value.
+func (v *pebbleView) edge(lo, hi []byte, reverse bool) ([]byte, error) {
+	it, err := v.snapshot.NewIter(&pebble.IterOptions{LowerBound: lo, UpperBound: hi})
+	if err != nil {
+		return nil, err
+	}
+	var key []byte
+	if reverse && it.Last() || !reverse && it.First() {
+		key = append(key, it.Key()...)
+	}
+	return key, it.Close()
+}
+
+func (v *pebbleView) Close() error { return v.snapshot.Close() }
