@@ -1,0 +1,141 @@
+package layers
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// plant checks a tree of one file, beside a proper doc.go, and returns what is found.
+func plant(t *testing.T, at, source string) []string {
+	t.Helper()
+	dir := at[:strings.LastIndex(at, "/")]
+	name := dir[strings.LastIndex(dir, "/")+1:]
+	fsys := fstest.MapFS{
+		dir + "/doc.go": {Data: []byte("// Package " + name + " is planted.\npackage " + name + "\n")},
+		at:              {Data: []byte(source)},
+	}
+	tree, err := load(fsys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return check(tree)
+}
+
+func TestAProperPackageHasNoFindings(t *testing.T) {
+	found := plant(t, "actors/replica.go", `package actors
+
+import (
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/multiraftd/multiraftd/raftcore/store"
+)
+
+// Limit is documented.
+const Limit = 3 * time.Second
+
+// Documented together.
+var (
+	A actor.Actor
+	B raftpb.Message
+)
+
+// C is documented.
+func C(store.KV) {}
+`)
+	if len(found) != 0 {
+		t.Fatalf("found: %q", found)
+	}
+}
+
+func TestEachPlantedViolationIsFound(t *testing.T) {
+	ours := func(p string) string { return "import _ \"" + module + "/" + p + "\"" }
+	for _, c := range []struct{ name, at, body, want string }{
+		{"a room imports one above it", "raftcore/a.go", ours("actors"), "raftcore/a.go: imports actors;"},
+		{"proto imports ours", "proto/x/a.go", ours("raftcore"), "imports raftcore;"},
+		{"transport knows Raft's core", "transport/a.go", ours("raftcore"), "imports raftcore;"},
+		{"router imports transport", "router/a.go", ours("transport"), "imports transport;"},
+		{"the client knows the store", "client/a.go", ours("raftcore/store"), "imports raftcore/store;"},
+		{"a machine imports the other", "raftcore/partition/a.go", ours("raftcore/metadata"), "imports raftcore/metadata;"},
+		{"a test goes around its room", "transport/a_test.go", ours("actors"), "imports actors;"},
+		{"the command line starts nodes", "cmd/mrctl/a.go", ours("node"), "imports node;"},
+		{"actors speak gRPC", "actors/a.go", `import _ "google.golang.org/grpc/codes"`, "imports google.golang.org/grpc/codes, which belongs"},
+		{"actors open files", "actors/a.go", `import _ "os"`, "imports os:"},
+		{"actors open sockets", "actors/a.go", `import _ "net"`, "imports net:"},
+		{"a clock under another name", "actors/a.go", "import clock \"time\"\nvar now = clock.Now", "actors/a.go:3: uses clock.Now"},
+		{"a timer in the router's core", "router/router.go", "import \"time\"\nfunc f() { <-time.After(1) }", "uses time.After"},
+		{"a goroutine in the router's core", "router/router.go", "func f() { go f() }", "router/router.go:2: go statement"},
+		{"a goroutine in a closure in an actor", "actors/a.go", "func f() { func() { go f() }() }", "go statement"},
+		{"a goroutine in the log", "raftcore/store/log.go", "func f() { go f() }", "go statement"},
+		{"a file read in the log", "raftcore/store/log.go", `import _ "os"`, "imports os:"},
+		{"chance in the core", "raftcore/a.go", `import _ "math/rand/v2"`, "imports math/rand/v2"},
+		{"a lock in the core", "raftcore/a.go", `import _ "sync"`, "imports sync:"},
+		{"a logger in a machine", "raftcore/metadata/a.go", `import _ "log/slog"`, "imports log/slog"},
+		{"actors in the transport", "transport/a.go", `import _ "github.com/asynkron/protoactor-go/actor"`, "must not know"},
+		{"Raft in the router", "router/a.go", `import _ "go.etcd.io/raft/v3"`, "Raft is raftcore's business"},
+		{"Pebble outside its files", "raftcore/store/log.go", `import _ "github.com/cockroachdb/pebble/v2"`, "which belongs in"},
+		{"a name that says nothing", "raftcore/util/a.go", "", "raftcore/util: the name says nothing"},
+		{"a package without a room", "storage/a.go", "", "package without a room"},
+		{"a folder without a place", "storage/a.go", "", "storage: has no place at the top level"},
+		{"a sleep in a test", "client/a_test.go", "import \"time\"\nfunc f() { time.Sleep(1) }", "uses time.Sleep: wait for"},
+		{"an undocumented function", "client/a.go", "func F() {}", "client/a.go:2: F has no doc comment"},
+		{"an undocumented type", "client/a.go", "type T int", "T has no doc comment"},
+		{"an undocumented constant", "client/a.go", "const (\n\tA = 1 // documented\n\tB = 2\n)", "client/a.go:4: B has no doc comment"},
+		{"a long function", "client/a.go", "func f() {" + strings.Repeat("\n", functionLinesMax) + "}", "f has 71 lines"},
+		{"a long file", "client/a.go", strings.Repeat("\n", fileLinesMax), "501 lines"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			name := c.at[:strings.LastIndex(c.at, "/")]
+			name = name[strings.LastIndex(name, "/")+1:]
+			found := plant(t, c.at, "package "+name+"\n"+c.body)
+			if !slices.ContainsFunc(found, func(f string) bool { return strings.Contains(f, c.want) }) {
+				t.Errorf("want %q, found %q", c.want, found)
+			}
+		})
+	}
+}
+
+func TestAPackageWithoutDocIsFoundUnlessAllOfItIsGenerated(t *testing.T) {
+	const generated = "// Code generated by x. DO NOT EDIT.\npackage v1\nfunc F() {}\n"
+	tree, err := load(fstest.MapFS{
+		"proto/v1/a.pb.go": {Data: []byte(generated + strings.Repeat("\n", fileLinesMax))},
+		"client/a.go":      {Data: []byte("package client\n")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"client: has no doc.go with a package comment"}
+	if found := check(tree); !slices.Equal(found, want) {
+		t.Errorf("found %q, want %q", found, want)
+	}
+}
+
+func TestExemptFilesAndFoldersAreLeftAlone(t *testing.T) {
+	const sleeper = "package store\nimport (\"os\"; \"time\"; \"github.com/cockroachdb/pebble/v2\")\nfunc f() { go f(); time.Sleep(1); os.Exit(1); pebble.Open() }\n"
+	tree, err := load(fstest.MapFS{
+		"raftcore/store/doc.go":        {Data: []byte("// Package store.\npackage store\n")},
+		"raftcore/store/pebble.go":     {Data: []byte(sleeper)},
+		"raftcore/testdata/bad.go":     {Data: []byte("not Go")},
+		"deploy/tools/go.mod":          {Data: []byte("module tools\n")},
+		"deploy/tools/undocumented.go": {Data: []byte("package tools\nfunc F() {}\n")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := check(tree); len(found) != 0 {
+		t.Errorf("found %q", found)
+	}
+}
+
+func TestAFileThatDoesNotParseIsAnError(t *testing.T) {
+	for i, source := range []string{"", "package", "package a\nfunc {"} {
+		if _, err := load(fstest.MapFS{fmt.Sprintf("client/%d.go", i): {Data: []byte(source)}}); err == nil {
+			t.Errorf("%q loads", source)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package localcluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	healthPoll   = 100 * time.Millisecond
+	tailBytesMax = 4096
+)
+
+// Config says where the binaries are and where the data goes.
+type Config struct {
+	// Bin is the folder that holds multiraftd, mrctl and mrbench. Required.
+	Bin string
+	// Dir is an existing folder for the nodes' data and logs. Required; the caller removes it.
+	Dir string
+	// Nodes is how many processes to run; 0 = 3.
+	Nodes int
+	// Flags are added to each node's command line.
+	Flags []string
+}
+
+// Cluster is a set of node processes with ids from 1. Its methods are for one goroutine at a time.
+type Cluster struct {
+	config  Config
+	base    int // ports: clients base+1.., peers base+n+1.., http base+2n+1..
+	running map[int]*process
+}
+
+// New chooses ports. It starts nothing.
+func New(c Config) (*Cluster, error) {
+	if c.Bin == "" || c.Dir == "" {
+		return nil, errors.New("localcluster: Bin and Dir are required")
+	}
+	if c.Nodes == 0 {
+		c.Nodes = 3
+	}
+	base, err := freePorts(3*c.Nodes + 1)
+	if err != nil {
+		return nil, err
+	}
+	return &Cluster{config: c, base: base, running: make(map[int]*process)}, nil
+}
+
+// StartAll starts every node that does not run.
+func (c *Cluster) StartAll() error {
+	for id := 1; id <= c.config.Nodes; id++ {
+		if p := c.running[id]; p != nil && p.running() {
+			continue
+		}
+		if err := c.Start(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Start starts node id, with the same command line each time.
+func (c *Cluster) Start(id int) error {
+	args := append([]string{"start",
+		"--node-id", fmt.Sprint(id),
+		"--data-dir", c.DataDir(id),
+		"--client-addr", c.ClientAddr(id),
+		"--peer-addr", c.peerAddr(id),
+		"--http-addr", c.HTTPAddr(id),
+		"--bootstrap", c.bootstrap(),
+	}, c.config.Flags...)
+	p, err := launch(exec.Command(c.binary("multiraftd"), args...), c.log(id))
+	if err != nil {
+		return err
+	}
+	c.running[id] = p
+	return nil
+}
+
+// Kill sends SIGKILL to node id, waits for its end, and returns the time right before the signal.
+func (c *Cluster) Kill(id int) (time.Time, error) {
+	p := c.running[id]
+	if p == nil || !p.running() {
+		return time.Time{}, fmt.Errorf("node %d does not run: %w", id, c.Err())
+	}
+	return p.kill()
+}
+
+// Wait waits until node id has ended by itself, and returns its exit code.
+func (c *Cluster) Wait(ctx context.Context, id int) (code int, err error) {
+	p := c.running[id]
+	if p == nil {
+		return 0, fmt.Errorf("node %d was never started", id)
+	}
+	select {
+	case <-p.ended:
+		delete(c.running, id)
+		return p.cmd.ProcessState.ExitCode(), nil
+	case <-ctx.Done():
+		return 0, fmt.Errorf("node %d did not end: %w; the end of its log:\n%s", id, ctx.Err(), c.Tail(id))
+	}
+}
+
+// Err tells of a node that ended without having been killed.
+func (c *Cluster) Err() error {
+	for id := 1; id <= c.config.Nodes; id++ {
+		if p := c.running[id]; p != nil && !p.running() && !p.killed.Load() {
+			return fmt.Errorf("node %d ended by itself (%w); the end of its log:\n%s", id, errorOrExit0(p.err), c.Tail(id))
+		}
+	}
+	return nil
+}
+
+var errExit0 = errors.New("exit status 0")
+
+func errorOrExit0(err error) error {
+	if err == nil {
+		return errExit0
+	}
+	return err
+}
+
+// Close kills the nodes that run and waits for them.
+func (c *Cluster) Close() error {
+	var all []error
+	for id := 1; id <= c.config.Nodes; id++ {
+		if p := c.running[id]; p != nil && p.running() {
+			_, err := p.kill()
+			all = append(all, err)
+		}
+	}
+	return errors.Join(all...)
+}
+
+// Healthy waits until mrctl finds the cluster healthy, or says why not when ctx ends.
+func (c *Cluster) Healthy(ctx context.Context) error {
+	tick := time.NewTicker(healthPoll)
+	defer tick.Stop()
+	for {
+		out, err := c.Ctl(ctx, "cluster", "health", "--timeout", "3s").CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		if err := c.Err(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not healthy: %w; mrctl cluster health says:\n%s", ctx.Err(), out)
+		case <-tick.C:
+		}
+	}
+}
+
+// Leader asks which node leads a partition, and in which term; node 0 = none known.
+func (c *Cluster) Leader(ctx context.Context, topic string, partition int) (node int, term uint64, err error) {
+	out, err := c.Ctl(ctx, "topic", "describe", topic, "-o", "json").Output()
+	if err != nil {
+		return 0, 0, fmt.Errorf("asking for the leader: %w", withStderr(err))
+	}
+	var described struct {
+		Partitions []struct {
+			Partition, Leader int
+			Term              uint64
+		}
+	}
+	if err := json.Unmarshal(out, &described); err != nil {
+		return 0, 0, fmt.Errorf("reading the output of topic describe: %w", err)
+	}
+	for _, p := range described.Partitions {
+		if p.Partition == partition {
+			return p.Leader, p.Term, nil
+		}
+	}
+	return 0, 0, fmt.Errorf("topic %s has no partition %d", topic, partition)
+}
+
+// withStderr adds what a failed command wrote to stderr.
+func withStderr(err error) error {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && len(exit.Stderr) > 0 {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+	}
+	return err
+}
+
+// Ctl is mrctl for this cluster, ended when ctx ends.
+func (c *Cluster) Ctl(ctx context.Context, args ...string) *exec.Cmd {
+	return c.Command(ctx, "mrctl", append([]string{"--addr", c.Addr()}, args...)...)
+}
+
+// Command is one of the binaries, ended when ctx ends.
+func (c *Cluster) Command(ctx context.Context, binary string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, c.binary(binary), args...)
+}
+
+// Addr lists the client addresses, as --addr takes them.
+func (c *Cluster) Addr() string {
+	addrs := make([]string, c.config.Nodes)
+	for i := range addrs {
+		addrs[i] = c.ClientAddr(i + 1)
+	}
+	return strings.Join(addrs, ",")
+}
+
+// ClientAddr is where node id serves clients.
+func (c *Cluster) ClientAddr(id int) string { return loopback(c.base + id) }
+
+// HTTPAddr is where node id serves /metrics.
+func (c *Cluster) HTTPAddr(id int) string { return loopback(c.base + 2*c.config.Nodes + id) }
+
+// DataDir is where node id keeps its data.
+func (c *Cluster) DataDir(id int) string {
+	return filepath.Join(c.config.Dir, fmt.Sprintf("node%d", id))
+}
+
+// Tail returns the end of a node's log.
+func (c *Cluster) Tail(id int) string {
+	log, err := os.ReadFile(c.log(id))
+	if err != nil {
+		return err.Error()
+	}
+	return string(log[max(0, len(log)-tailBytesMax):])
+}
+
+func (c *Cluster) peerAddr(id int) string { return loopback(c.base + c.config.Nodes + id) }
+
+func (c *Cluster) bootstrap() string {
+	peers := make([]string, c.config.Nodes)
+	for i := range peers {
+		peers[i] = fmt.Sprintf("%d=%s", i+1, c.peerAddr(i+1))
+	}
+	return strings.Join(peers, ",")
+}
+
+func (c *Cluster) binary(name string) string { return filepath.Join(c.config.Bin, name) }
+
+func (c *Cluster) log(id int) string {
+	return filepath.Join(c.config.Dir, fmt.Sprintf("node%d.log", id))
+}
