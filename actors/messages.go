@@ -88,6 +88,9 @@ type CancelWait struct{ ID uint64 }
 // Unreachable says that an append to a node was lost.
 type Unreachable struct{ Node raftcore.NodeID }
 
+// NodeGone says that a node's process has ended: its connections broke and its port refuses new ones.
+type NodeGone struct{ Node raftcore.NodeID }
+
 // tick tells a replica that its tick counter is no longer 0.
 type tick struct{}
 

@@ -109,13 +109,14 @@ type Replica struct {
 	// are empty when it is 0.
 	leading uint64
 
-	ends      []ReadEndReply // this turn's
-	rounds    []readRound
-	readCtx   uint64
-	readable  raftcore.Offset // what a View serves
-	readWaits []WaitReadable
-	unaries   []*Unary
-	campaigns int // campaigns left before it waits for its election timeout
+	ends       []ReadEndReply // this turn's
+	rounds     []readRound
+	readCtx    uint64
+	readable   raftcore.Offset // what a View serves
+	readWaits  []WaitReadable
+	unaries    []*Unary
+	campaigns  int // early campaigns left, see campaignEarly
+	campaignIn int // ticks until the next of them
 	// membersChanged makes the next publish work out the nodes of voters and learners anew.
 	membersChanged bool
 	failure        error
@@ -149,6 +150,8 @@ func (r *Replica) Receive(ctx actor.Context) {
 		r.unaries = append(r.unaries, m)
 	case *Unreachable:
 		r.unreachable(m.Node)
+	case *NodeGone:
+		r.nodeGone(m.Node)
 	case tick, flush: // what they announce is read in the turn that follows
 	case *actor.Started:
 		r.start(ctx)
@@ -164,7 +167,7 @@ func (r *Replica) start(ctx actor.Context) {
 		panic(fmt.Errorf("replica of group %d does not open: %w", r.cfg.Group, err))
 	}
 	if r.cfg.Campaign {
-		r.campaigns = campaignsAtBirth
+		r.campaigns = campaignsMax
 	}
 	_, r.readable = r.machine.Bounds()
 	r.publish()

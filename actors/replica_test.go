@@ -215,3 +215,35 @@ func TestWaitersForRecordsAreToldWhenAViewHasThem(t *testing.T) {
 		t.Fatalf("told: %d, canceled one told: %d", len(done), len(gone))
 	}
 }
+
+func TestTheEndOfTheLeadersProcessStartsAnElectionAtOnce(t *testing.T) {
+	r := newRig(t, nil)
+	r.disp.run()
+	term := r.status().Term + 3
+	r.tell(inbound(3, &raftv1.Envelope{Type: raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT, Term: term}))
+	r.run()
+	r.tell(&NodeGone{Node: 2})
+	if out := r.run(); len(out) != 0 || r.status().Leader != 3 {
+		t.Fatalf("the end of a node that does not lead changed something: %v, %+v", out, r.status())
+	}
+	r.tell(&NodeGone{Node: 3})
+	ask := only(t, r.run(), raftv1.MessageType_MESSAGE_TYPE_PRE_VOTE, 2)
+	if ask.Term != term+1 {
+		t.Fatalf("asks for term %d, want %d", ask.Term, term+1)
+	}
+	// Wrong news: the leader lives. Its next heartbeat is followed, and the campaign ends.
+	r.tell(inbound(3, &raftv1.Envelope{Type: raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT, Term: term}))
+	r.run()
+	for range 5 {
+		r.ticks.add()
+		r.tell(tick{})
+		for _, s := range r.run() {
+			if s.env.Type == raftv1.MessageType_MESSAGE_TYPE_PRE_VOTE {
+				t.Fatal("campaigns against a leader that it follows")
+			}
+		}
+	}
+	if s := r.status(); s.Leader != 3 || s.Term != term {
+		t.Fatalf("%+v", s)
+	}
+}

@@ -10,10 +10,6 @@ import (
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
-// campaignsAtBirth is how often the preferred leader of a new group campaigns before it waits for its
-// election timeout like the others: its peers may not have spawned their replicas yet.
-const campaignsAtBirth = 4
-
 // turn flushes what the messages since the last turn asked for. Inbound messages have been stepped already,
 // so that ticks come after them: a heartbeat that waited in the mailbox must count before the timeout that
 // it prevents.
@@ -38,19 +34,8 @@ func (r *Replica) tick() {
 		r.core.Tick()
 	}
 	r.ageRounds(n)
-	if r.campaigns == campaignsAtBirth || r.campaigns > 0 && n > 0 {
-		r.campaignEarly()
-	}
-}
-
-func (r *Replica) campaignEarly() {
-	st := r.core.Status()
-	if st.Leader != 0 || st.Role != raftcore.Follower && st.Role != raftcore.PreCandidate {
-		return
-	}
-	r.campaigns--
-	if err := r.core.Campaign(); err != nil {
-		r.cfg.Logger.Warn("campaign refused", "group", r.cfg.Group, "err", err)
+	if r.campaigns > 0 {
+		r.campaignEarly(n)
 	}
 }
 

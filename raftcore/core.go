@@ -161,9 +161,14 @@ func (c *Core) Step(from NodeID, m *raftpb.Message) error {
 		c.cfg.Counters.Refuse(reason)
 		return refuse(reason)
 	}
-	c.cfg.Counters.Stepped.Add(1)
 	c.mayCut(m, st)
-	return c.rn.Step(m)
+	err := c.rn.Step(m)
+	if errors.Is(err, raft.ErrStepPeerNotFound) { // a snapshot has removed the sender, Members do not say so yet
+		c.cfg.Counters.Refuse(ReasonNotMember)
+		return refuse(ReasonNotMember)
+	}
+	c.cfg.Counters.Stepped.Add(1)
+	return err
 }
 
 // StepLocal takes back a response of this replica's own storage. It is trusted, and must not be lost.

@@ -112,6 +112,8 @@ type testNetwork struct {
 	queue []*raftpb.Message
 	cut   map[ReplicaID]bool
 	trace strings.Builder
+	// configure changes the configuration of every replica before it starts.
+	configure func(*Config)
 }
 
 func newTestNetwork(t testing.TB, size int) *testNetwork {
@@ -144,10 +146,14 @@ func (n *testNetwork) start(id ReplicaID) {
 		members[r] = NodeID(r)
 	}
 	node.log, node.writing = node.disk.clone(), nil
-	core, err := New(Config{
+	cfg := Config{
 		Group: testGroup, Self: id, Storage: node.log, Applied: node.applied,
 		ElectionTicks: 10, HeartbeatTicks: 1, Members: members,
-	})
+	}
+	if n.configure != nil {
+		n.configure(&cfg)
+	}
+	core, err := New(cfg)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -271,8 +277,11 @@ func (n *testNetwork) wire(m *raftpb.Message) *raftpb.Message {
 
 // run does all that there is to do until nothing is left.
 func (n *testNetwork) run() {
-	for busy := true; busy; {
-		busy = false
+	const roundsMax = 200
+	for rounds, busy := 0, true; busy; rounds++ {
+		if busy = false; rounds > roundsMax {
+			n.t.Fatalf("never quiet: %s", n.trace.String()[:2000])
+		}
 		for _, id := range n.ids() {
 			busy = n.take(id) || busy
 		}
@@ -285,20 +294,22 @@ func (n *testNetwork) run() {
 
 func (n *testNetwork) core(id ReplicaID) *Core { return n.nodes[id].core }
 
-// startedNetwork has its replicas running and, with leader > 0, that one leading.
-func startedNetwork(t testing.TB, size int, leader ReplicaID) *testNetwork {
-	n := newTestNetwork(t, size)
+// elect starts all replicas and lets one of them become the leader.
+func (n *testNetwork) elect(leader ReplicaID) {
 	for _, id := range n.ids() {
 		n.start(id)
 	}
-	if leader > 0 {
-		if err := n.core(leader).Campaign(); err != nil {
-			t.Fatal(err)
-		}
-		n.run()
-		if n.core(leader).Status().Role != Leader {
-			t.Fatalf("no leader:\n%s", n.trace.String())
-		}
+	if err := n.core(leader).Campaign(); err != nil {
+		n.t.Fatal(err)
 	}
+	n.run()
+	if n.core(leader).Status().Role != Leader {
+		n.t.Fatalf("no leader:\n%s", n.trace.String())
+	}
+}
+
+func startedNetwork(t testing.TB, size int, leader ReplicaID) *testNetwork {
+	n := newTestNetwork(t, size)
+	n.elect(leader)
 	return n
 }

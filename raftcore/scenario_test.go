@@ -20,22 +20,26 @@ import (
 //	take ID ...             take the effects once: send, hand to the disk, apply
 //	sync ID ...             the disk has finished what it was handed
 //	deliver [to=ID] [type=T]  hand over the messages under way
-//	drop [to=ID] [type=T]   lose them
+//	drop [to=ID] [type=T] [quiet]   lose them
 //	run                     all of that until nothing is left
 //	cut ID ... | heal | crash ID | restart ID
 //	show                    where every replica stands
 //
 // etcd/raft draws election timeouts from crypto/rand; here every draw is 9, which makes it 19 ticks.
 func TestConversationsFollowTheScripts(t *testing.T) {
-	real := rand.Reader
-	rand.Reader = nines{}
-	t.Cleanup(func() { rand.Reader = real })
+	fixedElectionTimeouts(t)
 	datadriven.Walk(t, "testdata/scenarios", func(t *testing.T, path string) {
 		s := &scenario{t: t}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			return s.run(d)
 		})
 	})
+}
+
+func fixedElectionTimeouts(t testing.TB) {
+	real := rand.Reader
+	rand.Reader = nines{}
+	t.Cleanup(func() { rand.Reader = real })
 }
 
 type nines struct{}
@@ -111,6 +115,9 @@ func (s *scenario) command(d *datadriven.TestData) error {
 		s.net.deliver(s.selection(d))
 	case "drop":
 		s.drop(s.selection(d))
+		if d.HasArg("quiet") {
+			s.net.trace.Reset()
+		}
 	case "inject":
 		s.inject(d)
 	case "heal":

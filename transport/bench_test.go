@@ -14,6 +14,8 @@ func (c flowing) Frame(_ uint64, f *raftv1.Frame) { c <- len(f.GetEnvelopes()) }
 
 func (c flowing) Lost(uint64, []uint64) {}
 
+func (c flowing) Gone(uint64) {}
+
 // connectedPair returns two connected transports on loopback; node 2's frames go to the receiver.
 func connectedPair(b *testing.B, receivers [2]Receiver) (pair [2]*Transport) {
 	b.Helper()
@@ -87,6 +89,8 @@ type echo struct {
 func (r *echo) Frame(uint64, *raftv1.Frame) { r.to.Send(1, r.e) }
 
 func (r *echo) Lost(uint64, []uint64) {}
+
+func (r *echo) Gone(uint64) {}
 
 // BenchmarkRoundTrip is one envelope there and one back.
 func BenchmarkRoundTrip(b *testing.B) {

@@ -36,6 +36,9 @@ type Receiver interface {
 	// Lost names groups of which an APPEND envelope for node was, or may have been, lost: each group once
 	// per lost connection, and once per burst of drops from a full queue (rule 21).
 	Lost(node uint64, groups []uint64)
+	// Gone says that node's process has ended: an Exchange with it broke, and its address refuses
+	// connections. It comes once per lost Exchange, and may be wrong (a listener that was closed first).
+	Gone(node uint64)
 }
 
 // RPC answers the canonical unary RPCs. Their headers have been checked as far as nodes go (cluster, sender,

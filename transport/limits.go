@@ -35,6 +35,7 @@ const (
 const (
 	handshakeTimeout   = 5 * time.Second
 	connectTimeout     = 3 * time.Second
+	knockTimeout       = time.Second // to see whether a peer whose connection broke still listens
 	backoffMin         = 50 * time.Millisecond
 	backoffMax         = time.Second
 	rpcTimeout         = 10 * time.Second // a unary AppendEntries or RequestVote

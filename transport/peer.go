@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
@@ -31,6 +32,8 @@ type peer struct {
 	connected atomic.Bool
 	// complained is the last failure logged, so that an outage is one line and not one a second.
 	complained string
+	// met says that there was an Exchange with the node, of whose end nobody has been told yet.
+	met bool
 }
 
 func (t *Transport) startPeer(s *session, node uint64, addr string) *peer {
@@ -52,7 +55,10 @@ func (p *peer) run(ctx context.Context) {
 		}
 		p.ended(wasUp, err)
 		if wasUp {
-			failures = 0
+			failures, p.met = 0, true
+		}
+		if p.met {
+			p.knock(ctx)
 		}
 		if !p.backOff(ctx, failures) {
 			return
@@ -204,6 +210,22 @@ func (p *peer) ended(wasUp bool, err error) {
 		p.complained, log = text, p.t.cfg.Logger.Warn
 	}
 	log("cannot connect to peer", "peer", p.node, "addr", p.addr, "err", err)
+}
+
+// knock tells a process that has ended from a connection that broke: the system of a dead one refuses.
+// Silence says nothing.
+func (p *peer) knock(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, knockTimeout)
+	defer cancel()
+	conn, err := p.t.cfg.Dial(ctx, p.addr)
+	if err == nil {
+		_ = conn.Close() // it was only to see whether somebody answers
+		return
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		p.met = false
+		p.session.receiver.Gone(p.node)
+	}
 }
 
 // backOff waits, doubling with each failure and never the same for two nodes, and reports losses meanwhile.

@@ -3,8 +3,10 @@ package transport
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ type recorder struct {
 	mu     sync.Mutex
 	frames []received
 	lost   map[uint64][]uint64
+	gone   []uint64
 }
 
 type received struct {
@@ -37,6 +40,18 @@ func (r *recorder) Lost(node uint64, groups []uint64) {
 		r.lost = make(map[uint64][]uint64)
 	}
 	r.lost[node] = append(r.lost[node], groups...)
+}
+
+func (r *recorder) Gone(node uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone = append(r.gone, node)
+}
+
+func (r *recorder) goneNodes() []uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.gone)
 }
 
 func (r *recorder) envelopes() []*raftv1.Envelope {
@@ -235,6 +250,52 @@ func TestALostConnectionIsReportedAndTheNextIncarnationReached(t *testing.T) {
 	until(func() bool { return len(again.envelopes()) == 1 })
 	if a.Counters().ConnectionsLost.Load() != 1 || a.Counters().Connects.Load() != 2 {
 		t.Errorf("lost %d, connects %d", a.Counters().ConnectionsLost.Load(), a.Counters().Connects.Load())
+	}
+}
+
+func TestANodeWhoseProcessEndedIsToldFromOneWhoseConnectionBroke(t *testing.T) {
+	a, b := started(t, identity(1, 1, "a"), Config{}), started(t, identity(2, 1, "b"), Config{})
+	addr := b.Addr().String()
+	a.peerAt(2, addr)
+	until(func() bool { return a.Connected(2) })
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(func() bool { return slices.Equal(a.goneNodes(), []uint64{2}) })
+
+	// A proxy in between that breaks the connection and goes on listening: nobody has ended.
+	c := started(t, identity(3, 1, "c"), Config{})
+	proxy := listen(t, "127.0.0.1:0")
+	defer proxy.Close()
+	cut := make(chan struct{})
+	go forward(proxy, c.Addr().String(), cut)
+	a.peerAt(3, proxy.Addr().String())
+	until(func() bool { return a.Connected(3) })
+	close(cut)
+	until(func() bool { return a.Counters().ConnectionsLost.Load() == 2 && a.Connected(3) })
+	if !slices.Equal(a.goneNodes(), []uint64{2}) {
+		t.Fatalf("gone: %v", a.goneNodes())
+	}
+}
+
+// forward passes connections on; the first one breaks when cut is closed.
+func forward(l net.Listener, to string, cut <-chan struct{}) {
+	for {
+		near, err := l.Accept()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", to)
+		if err != nil {
+			near.Close()
+			continue
+		}
+		go func() { _, _ = io.Copy(far, near); far.Close() }() // either end's end ends both
+		go func() { _, _ = io.Copy(near, far); near.Close() }()
+		if cut != nil {
+			go func(cut <-chan struct{}) { <-cut; near.Close(); far.Close() }(cut)
+			cut = nil
+		}
 	}
 }
 

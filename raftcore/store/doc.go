@@ -24,12 +24,13 @@
 //
 // A snapshot of a group is a range of space 2 and never holds its hard state: a copied vote is a double vote.
 //
-// The package does not start goroutines (Pebble does), read clocks, acknowledge anything, or decide what is
-// committed. It does not repair: a store that cannot be trusted is refused, and the node is replaced.
+// The package reads no clock, acknowledges nothing, and does not decide what is committed. It starts one
+// goroutine for an open Pebble store (Pebble starts more), none for a MemKV. It does not repair: a store that
+// cannot be trusted is refused, and the node is replaced.
 //
-// Failure. Pebble's Commit returns nil when an fsync has failed, after a call of Logger.Fatalf, and panics
-// with a mutex held when a write has failed. Both are turned into an error of KV.Commit here; from then on
-// no commit succeeds, and Pebble is not called again, not even to close it.
+// Failure. Pebble's Commit returns nil when an fsync has failed, and panics when a write has failed. Here both
+// become an error of KV.Commit and one call of OnFatal; from then on no commit succeeds, and Pebble is not
+// called again, not even to close it (pebble_fail.go).
 //
 // Where this deviates from the plan: PebbleOptions.OnFatal may return (a node is a library, only cmd exits);
 // Fatalf still never returns to Pebble. Node keeps the bootstrap set as text, not its hash, since refusals

@@ -278,6 +278,9 @@ func TestBothStoresBehaveAsAMapDoes(t *testing.T) {
 					m.commit(b, sync)
 				},
 				"crash": func(t *rapid.T) {
+					if rapid.IntRange(0, 4).Draw(t, "luck") > 0 { // opening Pebble takes most of the time
+						t.Skip()
+					}
 					kv = kv.crash(t)
 					m.now = maps.Clone(m.synced)
 				},

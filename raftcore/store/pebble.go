@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// pebbleKV is the KV on disk.
+// pebbleKV is the KV on disk. One goroutine of its own makes the calls of Pebble that write, since a failure
+// stops whatever goroutine finds it, and callers have to hear of it.
 //
 // Invariant: when failure is set, no Commit returns nil, and Pebble is not called any more: a mutex in it may
 // be held for ever. The directory stays locked until the process ends, since goroutines of Pebble may still
@@ -19,11 +21,16 @@ type pebbleKV struct {
 	counters *Counters
 	onFatal  func(error)
 	logf     func(format string, args ...any)
+	work     chan func()
+	opened   atomic.Bool // false: failures are returned by OpenPebble, not told to onFatal
 	failure  atomic.Pointer[error]
+	dead     chan struct{} // closed with failure
+	note     atomic.Pointer[syncNote]
 
 	mu     sync.RWMutex // held for writing by Close, for reading by everything else
 	closed bool
 	db     *pebble.DB
+	lock   *pebble.Lock  // nil if Pebble has locked the directory itself
 	batch  *pebble.Batch // used again by each Commit
 }
 
@@ -31,23 +38,52 @@ type pebbleKV struct {
 // was refused; any other error, that it cannot be trusted or read. It is never repaired or emptied.
 func OpenPebble(o PebbleOptions) (KV, error) {
 	o.setDefaults()
-	k := &pebbleKV{counters: o.Counters, onFatal: o.OnFatal, logf: o.Logf}
-	if err := k.open(o); err != nil {
+	k := &pebbleKV{
+		counters: o.Counters, onFatal: o.OnFatal, logf: o.Logf,
+		work: make(chan func()), dead: make(chan struct{}),
+	}
+	go k.run()
+	err := k.open(o)
+	k.opened.Store(true)
+	if err := errors.Join(err, k.failed()); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", o.Dir, err)
 	}
 	return k, nil
 }
 
-func (k *pebbleKV) open(o PebbleOptions) (err error) {
-	defer k.recoverTo(&err)
-	if k.db, err = pebble.Open(o.Dir, k.pebbleOptions(o)); err != nil {
+func (k *pebbleKV) open(o PebbleOptions) error {
+	err := k.call(func() (err error) {
+		opts := k.pebbleOptions(o)
+		if opts.Lock, err = lockExisting(o); err != nil {
+			return err
+		}
+		if err = checkLog(o.Dir, o.FS); err == nil {
+			k.db, err = pebble.Open(o.Dir, opts)
+		}
+		if err != nil && opts.Lock != nil {
+			return errors.Join(err, opts.Lock.Close())
+		}
+		k.lock = opts.Lock
+		return err
+	})
+	if err != nil {
+		close(k.work)
 		return openError(err)
 	}
 	k.batch = k.db.NewBatch(pebble.WithMaxRetainedSizeBytes(batchRetainedBytes))
 	if err := k.checkFormat(); err != nil {
 		return errors.Join(err, k.Close())
 	}
-	return k.failed()
+	return nil
+}
+
+// lockExisting locks a directory that is there, so that its log can be read. Pebble creates and locks one that
+// is not.
+func lockExisting(o PebbleOptions) (*pebble.Lock, error) {
+	if _, err := o.FS.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return pebble.LockDirectory(o.Dir, o.FS)
 }
 
 // checkFormat writes the format record into an empty store and checks it in any other.
@@ -72,7 +108,12 @@ func (k *pebbleKV) checkFormat() error {
 	}
 	b := new(Batch)
 	putFormat(b, FormatVersion)
-	return k.Commit(b, true)
+	if err := k.Commit(b, true); err != nil {
+		return err
+	}
+	// Pebble writes the first log of a new store before it raises the format, so without the sync chunks that
+	// tell damage from its end. A flush starts the next log.
+	return k.call(k.db.Flush)
 }
 
 // View is part of KV. The view is a Pebble snapshot: it keeps space from being reclaimed until it is closed.
@@ -99,18 +140,35 @@ func (k *pebbleKV) Commit(b *Batch, sync bool) error {
 	return err
 }
 
-func (k *pebbleKV) commit(b *Batch, sync bool) (err error) {
-	defer k.recoverTo(&err)
+func (k *pebbleKV) commit(b *Batch, sync bool) error {
+	if !sync && len(b.Ops()) == 0 {
+		return nil
+	}
 	k.batch.Reset()
+	if err := k.addNote(); err != nil {
+		return k.fail("batch: %w", err)
+	}
 	for _, op := range b.Ops() {
 		if err := k.add(op); err != nil {
 			return k.fail("batch: %w", err)
 		}
 	}
-	if err := k.db.Apply(k.batch, &pebble.WriteOptions{Sync: sync}); err != nil {
+	err := k.call(func() error { return k.db.Apply(k.batch, &pebble.WriteOptions{Sync: sync}) })
+	if err != nil {
 		return k.fail("commit: %w", err)
 	}
-	return k.failed() // Apply returns nil also when the fsync has failed
+	return nil
+}
+
+// addNote puts the note that checkLog looks for at the start of the batch. It also makes sure that the batch
+// is not empty: Pebble would take that for nothing to do, and not sync what was committed before.
+func (k *pebbleKV) addNote() error {
+	var buf [syncNoteBytes]byte
+	var note syncNote
+	if last := k.note.Load(); last != nil {
+		note = *last
+	}
+	return k.batch.LogData(note.encode(buf[:0]), nil)
 }
 
 func (k *pebbleKV) add(op Op) error {
@@ -133,19 +191,22 @@ func (k *pebbleKV) add(op Op) error {
 func (k *pebbleKV) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := k.usable(); err != nil {
-		if errors.Is(err, ErrClosed) {
-			return nil
-		}
+	if k.closed {
+		return nil
+	}
+	if err := k.failed(); err != nil {
 		return err
 	}
 	k.closed = true
-	return k.shut()
-}
-
-func (k *pebbleKV) shut() (err error) {
-	defer k.recoverTo(&err)
-	return errors.Join(k.batch.Close(), k.db.Close())
+	err := k.call(func() error {
+		err := errors.Join(k.batch.Close(), k.db.Close())
+		if k.lock != nil {
+			err = errors.Join(err, k.lock.Close())
+		}
+		return err
+	})
+	close(k.work)
+	return err
 }
 
 func (k *pebbleKV) usable() error {

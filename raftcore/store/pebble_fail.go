@@ -4,18 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"reflect"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
 )
 
-// fail records the first failure and tells OnFatal of it. It returns the recorded one.
+// Pebble v2.1.7 has no way to return a failed write or fsync of its log. It calls Logger.Fatalf and then
+// returns nil (db.go:882), or panics with a mutex held, or, when it was rotating the log, panics in a way that
+// unlocks an unlocked mutex, which ends the process without a word. So it never hears of such a failure: the
+// goroutine that finds one records it, wakes whoever waits, and stops for good, below or in Fatalf. What
+// Pebble has locked stays locked, nothing more reaches the disk, and nothing is acknowledged.
+
+// fail records the first failure, wakes the waiting calls and tells OnFatal. It returns the recorded one.
 func (k *pebbleKV) fail(format string, args ...any) error {
 	err := fmt.Errorf("%w: %w", ErrFailed, fmt.Errorf(format, args...))
-	if k.failure.CompareAndSwap(nil, &err) && k.onFatal != nil {
-		k.onFatal(err)
+	if k.failure.CompareAndSwap(nil, &err) {
+		close(k.dead)
+		if k.opened.Load() && k.onFatal != nil {
+			k.onFatal(err)
+		}
 	}
 	return k.failed()
 }
@@ -25,6 +32,42 @@ func (k *pebbleKV) failed() error {
 		return *err
 	}
 	return nil
+}
+
+// stop records a failure and never returns.
+func (k *pebbleKV) stop(format string, args ...any) {
+	_ = k.fail(format, args...) // recorded there; there is nobody here to return it to
+	select {}
+}
+
+// call runs f on the store's own goroutine, so that the caller gets away when that one is stopped.
+func (k *pebbleKV) call(f func() error) error {
+	done := make(chan error, 1)
+	run := func() {
+		defer func() {
+			if reason := recover(); reason != nil {
+				done <- k.fail("panic: %v\n%s", reason, debug.Stack())
+			}
+		}()
+		done <- f()
+	}
+	select {
+	case k.work <- run:
+	case <-k.dead:
+		return k.failed()
+	}
+	select {
+	case err := <-done:
+		return errors.Join(err, k.failed())
+	case <-k.dead:
+		return k.failed()
+	}
+}
+
+func (k *pebbleKV) run() {
+	for f := range k.work {
+		f()
+	}
 }
 
 // Infof is part of pebble.Logger. What it says is not for operators.
@@ -37,58 +80,8 @@ func (k *pebbleKV) Errorf(format string, args ...any) {
 	}
 }
 
-// fatalStop is what Fatalf unwinds a call of ours with.
-type fatalStop struct{}
-
-// Fatalf is part of pebble.Logger. Pebble calls it when it cannot go on, and counts on it not to return: it
-// would go on all the same, and Commit would return nil for an fsync that failed. In a call of ours the stack
-// is unwound and the call returns the failure. On a goroutine of Pebble's own there is nobody to tell: it
-// stops here for good, with whatever it has locked. The process is about to end.
-func (k *pebbleKV) Fatalf(format string, args ...any) {
-	_ = k.fail(format, args...) // recorded there
-	if onOurStack() {
-		panic(fatalStop{})
-	}
-	select {}
-}
-
-// recoverTo turns a panic of Pebble into the failure of the call: a failed write to the WAL is one.
-func (k *pebbleKV) recoverTo(err *error) {
-	switch reason := recover().(type) {
-	case nil:
-	case fatalStop:
-		*err = k.failed()
-	default:
-		*err = k.fail("panic: %v\n%s", reason, debug.Stack())
-	}
-}
-
-// recovering names the methods that recover fatalStop.
-var recovering = map[string]bool{
-	funcName((*pebbleKV).open):   true,
-	funcName((*pebbleKV).commit): true,
-	funcName((*pebbleKV).shut):   true,
-}
-
-func funcName(f any) string { return runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name() }
-
-// stackDepthMax is far beyond the depth of any call of Pebble.
-const stackDepthMax = 256
-
-// onOurStack tells whether this goroutine is inside a method that recovers. It runs once in a lifetime.
-func onOurStack() bool {
-	pcs := make([]uintptr, stackDepthMax)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
-	for {
-		frame, more := frames.Next()
-		if recovering[frame.Function] {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
-}
+// Fatalf is part of pebble.Logger. Pebble counts on it not to return.
+func (k *pebbleKV) Fatalf(format string, args ...any) { k.stop(format, args...) }
 
 // openError gives the refusals that a caller wants to tell apart their names. Pebble has no errors for them;
 // tests prove that these texts are still the right ones.

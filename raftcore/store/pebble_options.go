@@ -65,7 +65,7 @@ func (o *PebbleOptions) setDefaults() {
 // an update of Pebble, and an older multiraftd could not go back.
 func (k *pebbleKV) pebbleOptions(o PebbleOptions) *pebble.Options {
 	opts := &pebble.Options{
-		FS:                          o.FS,
+		FS:                          &logFS{o.FS, k},
 		Comparer:                    comparer,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		CacheSize:                   o.CacheBytes,

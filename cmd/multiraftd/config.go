@@ -1,0 +1,158 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/multiraftd/multiraftd/node"
+	"github.com/multiraftd/multiraftd/raftcore"
+)
+
+const envPrefix = "MULTIRAFT_"
+
+// envOfClient is read by mrctl, not by the server: it is no unknown key.
+const envOfClient = "MULTIRAFT_ADDR"
+
+func defineStartFlags(f *pflag.FlagSet) {
+	f.String("data-dir", "", "directory for everything that the node keeps")
+	f.Uint64("node-id", 0, "this node's id in --bootstrap")
+	f.String("client-addr", "", "host:port for clients")
+	f.String("peer-addr", "", "host:port for the other nodes")
+	f.String("http-addr", "", "host:port for /livez, /readyz, /metrics and /debug")
+	f.String("advertise-client", "", "what clients are told instead of --client-addr")
+	f.String("advertise-peer", "", "what the other nodes are told instead of --peer-addr")
+	f.String("bootstrap", "", "the nodes that found the cluster: 1=host:port,2=host:port,... (peer addresses)")
+	f.String("rack", "", "where the node stands; replicas are spread over racks")
+	f.String("config", "", "YAML file with any of these settings")
+	f.Duration("election-timeout", time.Second, "silence after which a follower campaigns")
+	f.String("record-bytes-max", "4MiB", "largest record taken")
+	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-format", "text", "text or json")
+	f.Bool("insecure", false, "allow --peer-addr beyond loopback, without authentication or encryption")
+}
+
+// loadConfig merges defaults, file, environment and flags, in rising order, and reports every unknown key.
+func loadConfig(flags *pflag.FlagSet, stderr io.Writer) (node.Config, *slog.Logger, error) {
+	k := koanf.New(".")
+	values := map[string]any{}
+	flags.VisitAll(func(f *pflag.Flag) { values[f.Name] = f.DefValue })
+	faults := overlayFile(flags, values)
+	faults = append(faults, overlayEnv(values)...)
+	flags.Visit(func(f *pflag.Flag) { values[f.Name] = f.Value.String() })
+	if err := k.Load(confmap.Provider(values, "\x00"), nil); err != nil {
+		return node.Config{}, nil, err
+	}
+	cfg, logger, more := build(k, stderr)
+	if faults = append(faults, more...); len(faults) > 0 {
+		return node.Config{}, nil, &node.UsageError{Faults: faults}
+	}
+	return cfg, logger, nil
+}
+
+func overlayFile(flags *pflag.FlagSet, values map[string]any) (faults []string) {
+	name := os.Getenv(envPrefix + "CONFIG")
+	if f := flags.Lookup("config"); f.Changed {
+		name = f.Value.String()
+	}
+	if name == "" {
+		return nil
+	}
+	k := koanf.New("\x00")
+	if err := k.Load(file.Provider(name), yaml.Parser()); err != nil {
+		return []string{fmt.Sprintf("--config %s: %v", name, err)}
+	}
+	for _, key := range slices.Sorted(slices.Values(k.Keys())) {
+		if _, known := values[key]; !known || key == "config" {
+			faults = append(faults, fmt.Sprintf("%s: unknown key %q; the keys are the flags of multiraftd start", name, key))
+			continue
+		}
+		values[key] = k.String(key)
+	}
+	return faults
+}
+
+func overlayEnv(values map[string]any) (faults []string) {
+	for _, kv := range os.Environ() {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, envPrefix) || name == envOfClient {
+			continue
+		}
+		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_", "-")
+		if _, known := values[key]; !known {
+			faults = append(faults, fmt.Sprintf("environment: unknown setting %s", name))
+			continue
+		}
+		values[key] = value
+	}
+	return faults
+}
+
+// build turns the merged settings into a node.Config and reports every value that does not parse.
+func build(k *koanf.Koanf, stderr io.Writer) (cfg node.Config, logger *slog.Logger, faults []string) {
+	bad := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	cfg = node.Config{
+		DataDir: k.String("data-dir"), ClientAddr: k.String("client-addr"), PeerAddr: k.String("peer-addr"), HTTPAddr: k.String("http-addr"),
+		AdvertiseClient: k.String("advertise-client"), AdvertisePeer: k.String("advertise-peer"), Rack: k.String("rack"), Version: version,
+	}
+	if id, err := strconv.ParseUint(k.String("node-id"), 10, 32); err != nil {
+		bad("--node-id %q: want a number", k.String("node-id"))
+	} else {
+		cfg.ID = raftcore.NodeID(id)
+	}
+	var err error
+	if s := k.String("bootstrap"); s != "" {
+		if cfg.Bootstrap, err = node.ParseBootstrap(s); err != nil {
+			bad("--bootstrap: %v", err)
+		}
+	}
+	if cfg.ElectionTimeout, err = time.ParseDuration(k.String("election-timeout")); err != nil {
+		bad("--election-timeout %q: want a duration such as 1s", k.String("election-timeout"))
+	}
+	if cfg.RecordBytesMax, err = parseBytes(k.String("record-bytes-max")); err != nil {
+		bad("--record-bytes-max %q: %v", k.String("record-bytes-max"), err)
+	}
+	if cfg.Insecure, err = strconv.ParseBool(k.String("insecure")); err != nil {
+		bad("--insecure %q: want true or false", k.String("insecure"))
+	}
+	if logger, err = newLogger(stderr, k.String("log-level"), k.String("log-format")); err != nil {
+		bad("%v", err)
+	}
+	cfg.Logger = logger
+	var usage *node.UsageError
+	if err := cfg.Validate(); errors.As(err, &usage) {
+		faults = append(faults, usage.Faults...)
+	}
+	return cfg, logger, faults
+}
+
+// parseBytes reads a size such as 4MiB, 512KiB or 1000.
+func parseBytes(s string) (int, error) {
+	units := []struct {
+		suffix string
+		factor int
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}, {"", 1}}
+	for _, u := range units {
+		if !strings.HasSuffix(s, u.suffix) {
+			continue
+		}
+		n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(s, u.suffix)))
+		if err != nil || n <= 0 || n > (1<<40)/u.factor {
+			break
+		}
+		return n * u.factor, nil
+	}
+	return 0, fmt.Errorf("want a size of at least 1 byte such as 512KiB or 4MiB")
+}

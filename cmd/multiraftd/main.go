@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/multiraftd/multiraftd/node"
+)
+
+// version is set by the linker.
+var version = "devel"
+
+// Exit codes; see docs/operations.md.
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitData    = 3
+	exitStorage = 4
+)
+
+func main() {
+	ctx, stop := signalContext()
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// doubledSignal is how soon after the first a second signal counts as the same one: make passes a group's
+// SIGTERM on to a daemon that has had it already.
+const doubledSignal = 500 * time.Millisecond
+
+// signalContext ends with the first SIGTERM or SIGINT; the second one ends the process at once.
+func signalContext() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		<-signals
+		first := time.Now()
+		fmt.Fprintln(os.Stderr, "stopping; once more to stop at once")
+		cancel()
+		for range signals {
+			if time.Since(first) > doubledSignal {
+				os.Exit(exitFailed)
+			}
+		}
+	}()
+	return ctx, cancel
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:           "multiraftd",
+		Short:         "A server for partitioned, replicated logs: every append is fsynced on a majority before it is acknowledged",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &node.UsageError{Faults: []string{err.Error()}} })
+	root.AddCommand(startCommand(), devCommand(), versionCommand())
+	started := false
+	for _, c := range root.Commands() {
+		wrapped := c.RunE
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			started = true
+			return wrapped(cmd, args)
+		}
+	}
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(stderr, "multiraftd:", err)
+	code := exitCode(err)
+	if !started {
+		code = exitUsage // what cobra refuses before a command runs: an unknown command or argument
+	}
+	if code == exitUsage {
+		fmt.Fprintln(stderr, "multiraftd: see multiraftd --help")
+	}
+	return code
+}
+
+func exitCode(err error) int {
+	var usage *node.UsageError
+	var data *node.DataError
+	var storage *node.StorageError
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &data):
+		return exitData
+	case errors.As(err, &storage):
+		return exitStorage
+	}
+	return exitFailed
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "multiraftd %s %s\n", version, runtime.Version())
+			return err
+		},
+	}
+}

@@ -1,0 +1,14 @@
+// Package node is a whole node as a library: Start(ctx, Config) builds it, Close takes it apart in reverse.
+//
+//	listeners -> store -> founding or identity -> router.Core (actors) -> peer transport -> services -> loops
+//
+// It owns the order in which things start and stop, the node's identity (which cluster, which store, how
+// often started), the founding of a cluster, and the goroutines that drive the actors from outside: the tick
+// loop and the registrar. It does not know Raft and decides nothing about data.
+//
+// A node never ends the process. When its store fails it stops acknowledging, Done is closed and Err says
+// why; what to do then is the caller's: cmd/multiraftd exits.
+//
+// Long-lived goroutines, in the order of their start: the peer transport's (one per peer and connection),
+// the tick loop, the registrar, the servers of the client and the HTTP address.
+package node

@@ -1,0 +1,104 @@
+package node
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/google/uuid"
+
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/raftcore/store"
+)
+
+// storeDir is where Pebble lives in the data directory.
+const storeDir = "store"
+
+// bootIDBytes is the length of the id that a node draws at each start.
+const bootIDBytes = 16
+
+// openStore opens the data directory, or refuses it with a *DataError.
+func openStore(cfg Config, onFatal func(error), counters *store.Counters) (store.KV, error) {
+	if cfg.KV != nil {
+		return cfg.KV, nil
+	}
+	if err := checkDataDir(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, &DataError{fmt.Sprintf("data directory: %v", err)}
+	}
+	kv, err := store.OpenPebble(store.PebbleOptions{
+		Dir: filepath.Join(cfg.DataDir, storeDir), OnFatal: onFatal, Counters: counters,
+		Logf: func(format string, args ...any) { cfg.Logger.Warn("store", "says", fmt.Sprintf(format, args...)) },
+	})
+	switch {
+	case errors.Is(err, store.ErrLocked):
+		return nil, &DataError{fmt.Sprintf("data directory %s is in use by another process", cfg.DataDir)}
+	case err != nil:
+		return nil, &DataError{fmt.Sprintf("the store in %s does not open, and the node stays out: %v", cfg.DataDir, err)}
+	}
+	return kv, nil
+}
+
+// checkDataDir refuses a directory that holds something else than a store: a mistyped path must not be
+// written to.
+func checkDataDir(dir string) error {
+	names, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &DataError{fmt.Sprintf("data directory: %v", err)}
+	}
+	for _, n := range names {
+		if n.Name() != storeDir {
+			return &DataError{fmt.Sprintf("%s is not a data directory: it holds %q; name an empty or a new directory", dir, n.Name())}
+		}
+	}
+	return nil
+}
+
+// loadIdentity reads who the store says this node is, checks it against cfg, and makes a new identity for an
+// empty store. Nothing is written.
+func loadIdentity(kv store.KV, cfg Config) (store.Node, error) {
+	v, err := kv.View()
+	if err != nil {
+		return store.Node{}, err
+	}
+	self, ok, err := store.LoadNode(v)
+	if err := errors.Join(err, v.Close()); err != nil {
+		return store.Node{}, &DataError{err.Error()}
+	}
+	set := FormatBootstrap(cfg.Bootstrap)
+	if !ok {
+		if set == "" {
+			return store.Node{}, &UsageError{[]string{"the data directory is empty: --bootstrap must list the nodes that found the cluster"}}
+		}
+		return store.Node{
+			Format: store.FormatVersion, StoreID: uuid.NewString(), NodeID: cfg.ID,
+			State: raftv1.StoreState_STORE_STATE_EMPTY, Bootstrap: set,
+		}, nil
+	}
+	if cfg.ID != 0 && cfg.ID != self.NodeID {
+		return store.Node{}, &DataError{fmt.Sprintf("this data directory belongs to node %d, not to node %d: start it with --node-id %d, or name the right directory", self.NodeID, cfg.ID, self.NodeID)}
+	}
+	if set != "" && set != self.Bootstrap {
+		return store.Node{}, &DataError{fmt.Sprintf("this data directory was founded with --bootstrap %s, not %s: start it with that set, or without --bootstrap", self.Bootstrap, set)}
+	}
+	return self, nil
+}
+
+// nextStart syncs the node's next start number (rule 19), and draws the boot id that goes with it.
+func nextStart(kv store.KV, self store.Node) (store.Node, []byte, error) {
+	bootID := make([]byte, bootIDBytes)
+	if _, err := rand.Read(bootID); err != nil {
+		return self, nil, err
+	}
+	self.Start++
+	b := new(store.Batch)
+	store.PutNode(b, self)
+	return self, bootID, kv.Commit(b, true)
+}

@@ -1,0 +1,278 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
+
+	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
+	"github.com/multiraftd/multiraftd/router"
+	"github.com/multiraftd/multiraftd/transport"
+)
+
+// StorageError says that the node's log can no longer be written. It has acknowledged nothing since.
+type StorageError struct{ Err error }
+
+func (e *StorageError) Error() string { return fmt.Sprintf("storage failed: %v", e.Err) }
+
+// Unwrap returns the cause.
+func (e *StorageError) Unwrap() error { return e.Err }
+
+// Node is a running node. Its methods are safe for concurrent use.
+type Node struct {
+	cfg      Config
+	kv       store.KV
+	counters counters
+
+	clientLis, peerLis, httpLis net.Listener
+
+	idMu sync.Mutex
+	id   store.Node // as Probe shows it; self once it is fixed
+
+	self      store.Node
+	peers     *transport.Transport
+	core      *router.Core
+	services  *router.Services
+	server    *router.Server
+	http      *http.Server
+	stop      context.CancelFunc // ends the loops
+	loops     sync.WaitGroup
+	readyOnce sync.Once
+	ready     chan struct{}
+
+	failOnce sync.Once
+	done     chan struct{}
+	err      error // valid when done is closed
+	closing  sync.Once
+	closeErr error
+}
+
+// Start starts a node and returns when it serves; Ready waits until the cluster does. On an empty store it
+// first founds the cluster with the other nodes of cfg.Bootstrap, for which it waits until ctx ends.
+//
+// Errors: *UsageError for a Config that can't be right; *DataError when the data directory is refused (in
+// use, another node's, another cluster's, newer, damaged; or empty where a cluster exists already); else
+// what the system said, such as a port in use. Nothing is left running after an error.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg.withDefaults(), ready: make(chan struct{}), done: make(chan struct{})}
+	for _, step := range []func(context.Context) error{n.listen, n.openStore, n.servePeers, n.found, n.startCore, n.serve} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	return n, nil
+}
+
+// listen takes the addresses first, so that a port in use changes nothing.
+func (n *Node) listen(context.Context) error {
+	for _, l := range []struct {
+		flag, addr string
+		to         *net.Listener
+	}{
+		{"--client-addr", n.cfg.ClientAddr, &n.clientLis}, {"--peer-addr", n.cfg.PeerAddr, &n.peerLis}, {"--http-addr", n.cfg.HTTPAddr, &n.httpLis},
+	} {
+		if l.addr == "" {
+			continue
+		}
+		lis, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			return fmt.Errorf("%s: %w", l.flag, err)
+		}
+		*l.to = lis
+	}
+	if n.cfg.AdvertiseClient == "" {
+		n.cfg.AdvertiseClient = n.clientLis.Addr().String()
+	}
+	if n.cfg.AdvertisePeer == "" {
+		n.cfg.AdvertisePeer = n.peerLis.Addr().String()
+	}
+	return nil
+}
+
+func (n *Node) openStore(context.Context) (err error) {
+	if n.kv, err = openStore(n.cfg, n.storeFailed, &n.counters.store); err != nil {
+		return err
+	}
+	n.id, err = loadIdentity(n.kv, n.cfg)
+	return err
+}
+
+// servePeers answers Probe from now on: nodes that found a cluster wait for each other.
+func (n *Node) servePeers(context.Context) (err error) {
+	n.peers, err = transport.Listen(transport.Config{
+		Listener: n.peerLis, Probe: n.probe, Logger: n.cfg.Logger, Known: n.known,
+	})
+	return err
+}
+
+func (n *Node) found(ctx context.Context) (err error) {
+	peers := map[raftcore.NodeID]string{}
+	for id, addr := range n.cfg.Bootstrap {
+		if id != n.id.NodeID {
+			peers[id] = addr
+		}
+	}
+	f := founder{
+		self: n.id, kv: n.kv, peers: peers, probe: transport.Probe, uuid: uuid.NewString,
+		saved: n.setIdentity, log: n.cfg.Logger,
+	}
+	if err := f.run(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (n *Node) startCore(context.Context) (err error) {
+	var bootID []byte
+	if n.self, bootID, err = nextStart(n.kv, n.identity()); err != nil {
+		return &StorageError{err}
+	}
+	n.setIdentity(n.self)
+	n.cfg.Logger.Info("node", "id", n.self.NodeID, "cluster", n.self.Cluster, "start", n.self.Start, "data", n.cfg.DataDir,
+		"client", n.cfg.AdvertiseClient, "peer", n.cfg.AdvertisePeer, "http", addrOf(n.httpLis))
+	n.core = router.StartCore(n.coreConfig())
+	n.services = router.NewServices(n.servicesConfig())
+	n.setPeers()
+	return n.peers.Start(transport.Identity{
+		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: bootID,
+	}, n.core, n.services.Peers())
+}
+
+func (n *Node) coreConfig() router.Config {
+	var props []actor.PropsOption
+	if n.cfg.Dispatcher != nil {
+		props = append(props, actor.WithDispatcher(n.cfg.Dispatcher))
+	}
+	return router.Config{
+		Replica: actors.ReplicaConfig{
+			Node: n.self.NodeID, Start: n.self.Start, Log: n.kv, Clock: wallClock{},
+			ElectionTicks: electionTicks, EntryBytesMax: entryBytesMax,
+			Counters: &n.counters.actors, Core: &n.counters.core, Logger: n.cfg.Logger,
+		},
+		Sender: sender{n.peers}, Tables: router.NewTables(), Counters: &n.counters.router,
+		Writer: actors.LogWriterConfig{OnFailure: n.storeFailed, Counters: &n.counters.actors},
+		Props:  props,
+	}
+}
+
+func (n *Node) serve(context.Context) (err error) {
+	var ctx context.Context
+	ctx, n.stop = context.WithCancel(context.Background())
+	n.loops.Go(func() { n.tickLoop(ctx) })
+	n.loops.Go(func() { n.registrar(ctx) })
+	n.server = router.NewServer(n.clientLis, n.services)
+	n.server.Start()
+	if n.httpLis == nil {
+		return nil
+	}
+	if n.http, err = n.httpServer(); err != nil {
+		return err
+	}
+	n.loops.Go(func() {
+		if err := n.http.Serve(n.httpLis); !errors.Is(err, http.ErrServerClosed) {
+			n.fail(fmt.Errorf("http: %w", err))
+		}
+	})
+	return nil
+}
+
+// tickLoop drives the clock of all groups.
+func (n *Node) tickLoop(ctx context.Context) {
+	t := time.NewTicker(n.cfg.ElectionTimeout / electionTicks)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			n.core.Tick()
+		}
+	}
+}
+
+// Done is closed when the node has failed; Err then says why.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err returns why the node failed, or nil.
+func (n *Node) Err() error {
+	select {
+	case <-n.done:
+		return n.err
+	default:
+		return nil
+	}
+}
+
+func (n *Node) fail(err error) {
+	n.failOnce.Do(func() {
+		n.err = err
+		n.cfg.Logger.Error("node failed", "err", err)
+		close(n.done)
+	})
+}
+
+func (n *Node) storeFailed(err error) { n.fail(&StorageError{err}) }
+
+// Close stops the node: services first, then connections, actors and the store. What clients wait for ends.
+// After a storage failure the store is left as it is: its writer may never return.
+func (n *Node) Close() error {
+	n.closing.Do(func() { n.closeErr = n.close() })
+	return n.closeErr
+}
+
+func (n *Node) close() error {
+	var errs []error
+	if n.stop != nil {
+		n.stop()
+	}
+	if n.http != nil {
+		errs = append(errs, n.http.Close())
+	}
+	if n.server != nil {
+		n.server.Close()
+	}
+	if n.services != nil {
+		n.services.Close()
+	}
+	if n.peers != nil {
+		errs = append(errs, n.peers.Close())
+	}
+	n.loops.Wait()
+	var storage *StorageError
+	if errors.As(n.Err(), &storage) {
+		return errors.Join(errs...)
+	}
+	if n.core != nil {
+		errs = append(errs, n.core.Stop())
+	}
+	if n.kv != nil && n.cfg.KV == nil {
+		errs = append(errs, n.kv.Close())
+	}
+	return errors.Join(append(errs, n.closeListeners())...)
+}
+
+// closeListeners closes what no server has taken over; closing one again is no fault.
+func (n *Node) closeListeners() error {
+	var errs []error
+	for _, l := range []net.Listener{n.clientLis, n.peerLis, n.httpLis} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

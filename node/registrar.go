@@ -1,0 +1,151 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/metadata"
+	"github.com/multiraftd/multiraftd/router"
+	"github.com/multiraftd/multiraftd/transport"
+)
+
+// registerInterval is the pause between two looks at the metadata, and between two attempts to register.
+const registerInterval = 50 * time.Millisecond
+
+// Ready waits until this node knows a metadata leader, is registered there, and its replicas have started.
+func (n *Node) Ready(ctx context.Context) error {
+	select {
+	case <-n.ready:
+		return nil
+	case <-n.done:
+		return n.Err()
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), n.unready())
+	}
+}
+
+// unready says what this node, as it is now, lacks to serve; nil = nothing.
+func (n *Node) unready() error {
+	if err := n.Err(); err != nil {
+		return err
+	}
+	t := n.core.Table()
+	h, ok := t.Hosted(raftcore.MetadataGroup)
+	if !ok {
+		return errors.New("the metadata replica has not started")
+	}
+	if s := h.Board.Load(); s == nil || s.Leader == 0 {
+		return errors.New("no leader of the metadata group is known here")
+	}
+	if !n.registered(t.Meta) {
+		return errors.New("this node is not registered in the metadata yet")
+	}
+	for _, g := range t.Groups() {
+		if h, _ := t.Hosted(g); h.Board.Load() == nil {
+			return errors.New("replicas are still starting")
+		}
+	}
+	return nil
+}
+
+// registrar records this start of the node and its addresses in the metadata, and follows the addresses of
+// the others there.
+func (n *Node) registrar(ctx context.Context) {
+	t := time.NewTicker(registerInterval)
+	defer t.Stop()
+	var seen *metadata.State
+	for {
+		if meta := n.core.Table().Meta; meta != seen {
+			seen = meta
+			n.setPeers()
+		}
+		if !n.registered(seen) {
+			n.register(ctx)
+		} else if n.unready() == nil {
+			n.readyOnce.Do(func() { close(n.ready) })
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (n *Node) registered(m *metadata.State) bool {
+	rec, ok := m.Node(n.self.NodeID)
+	return ok && rec.GetStoreId() == n.self.StoreID && rec.GetStartNumber() >= n.self.Start &&
+		rec.GetClientAddr() == n.cfg.AdvertiseClient && rec.GetPeerAddr() == n.cfg.AdvertisePeer && rec.GetRack() == n.cfg.Rack
+}
+
+func (n *Node) register(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+	defer cancel()
+	_, err := n.services.RegisterNode(ctx, &multiraftv1.RegisterNodeRequest{
+		NodeId: uint64(n.self.NodeID), StoreId: n.self.StoreID, StartNumber: n.self.Start,
+		ClientAddr: n.cfg.AdvertiseClient, PeerAddr: n.cfg.AdvertisePeer, Rack: n.cfg.Rack,
+	})
+	if err == nil || router.IsRetriable(err) {
+		return
+	}
+	n.fail(&DataError{"the cluster refuses this node: " + err.Error()})
+}
+
+// setPeers tells the transport where the other nodes are: as metadata says, or, where it does not know yet,
+// as the bootstrap set does.
+func (n *Node) setPeers() {
+	peers := map[uint64]string{}
+	set, err := ParseBootstrap(n.self.Bootstrap)
+	if err == nil {
+		for id, addr := range set {
+			peers[uint64(id)] = addr
+		}
+	}
+	for _, rec := range n.core.Table().Meta.Nodes() {
+		peers[rec.GetNodeId()] = rec.GetPeerAddr()
+	}
+	delete(peers, uint64(n.self.NodeID))
+	n.peers.SetPeers(peers)
+}
+
+// known is what the metadata says about a peer's store and start (rule 19).
+func (n *Node) known(id uint64) (start uint64, storeID string, ok bool) {
+	if n.core == nil {
+		return 0, "", false
+	}
+	rec, ok := n.core.Table().Meta.Node(raftcore.NodeID(id))
+	return rec.GetStartNumber(), rec.GetStoreId(), ok
+}
+
+func (n *Node) probe() *raftv1.ProbeResponse {
+	id := n.identity()
+	return &raftv1.ProbeResponse{
+		State: id.State, ClusterId: id.Cluster, StoreId: id.StoreID, NodeId: uint64(id.NodeID), BootstrapHash: bootstrapHash(id.Bootstrap),
+	}
+}
+
+// ID returns the node's id.
+func (n *Node) ID() raftcore.NodeID { return n.self.NodeID }
+
+// Cluster returns the cluster's UUID.
+func (n *Node) Cluster() string { return n.self.Cluster }
+
+// ClientAddr returns where the node serves clients; HTTPAddr where it serves HTTP, or "".
+func (n *Node) ClientAddr() string { return n.cfg.AdvertiseClient }
+
+// HTTPAddr returns where the node serves HTTP; empty = nowhere.
+func (n *Node) HTTPAddr() string { return addrOf(n.httpLis) }
+
+func addrOf(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}
+
+var _ transport.Receiver = (*router.Core)(nil)

@@ -1,0 +1,58 @@
+package node
+
+import (
+	"time"
+
+	"github.com/multiraftd/multiraftd/actors"
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
+	"github.com/multiraftd/multiraftd/router"
+	"github.com/multiraftd/multiraftd/transport"
+)
+
+// counters are those of all rooms of one node.
+type counters struct {
+	store  store.Counters
+	core   raftcore.Counters
+	actors actors.Counters
+	router router.Counters
+}
+
+func (n *Node) counterSources() []counterSource {
+	return []counterSource{n.peers.Counters(), &n.counters.store, &n.counters.core, &n.counters.actors, &n.counters.router}
+}
+
+// wallClock is the real time.
+type wallClock struct{}
+
+// NowMillis is part of actors.Clock.
+func (wallClock) NowMillis() int64 { return time.Now().UnixMilli() }
+
+// sender gives the rooms' typed ids to the transport, which knows numbers.
+type sender struct{ t *transport.Transport }
+
+// Send is part of actors.Sender.
+func (s sender) Send(to raftcore.NodeID, env *raftv1.Envelope) { s.t.Send(uint64(to), env) }
+
+// SendControl is part of router.Sender.
+func (s sender) SendControl(to raftcore.NodeID, c *raftv1.Control) { s.t.SendControl(uint64(to), c) }
+
+func (n *Node) identity() store.Node {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	return n.id
+}
+
+func (n *Node) setIdentity(id store.Node) {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	n.id = id
+}
+
+func (n *Node) servicesConfig() router.ServicesConfig {
+	return router.ServicesConfig{
+		Core: n.core, Cluster: n.self.Cluster, Start: n.self.Start, Counters: &n.counters.router, Logger: n.cfg.Logger,
+		RecordBytesMax: n.cfg.RecordBytesMax, BatchBytesMax: appendBytesMax, ElectionTimeout: n.cfg.ElectionTimeout,
+	}
+}
