@@ -30,7 +30,8 @@
 //
 // Failure. Pebble's Commit returns nil when an fsync has failed, and panics when a write has failed. Here both
 // become an error of KV.Commit and one call of OnFatal; from then on no commit succeeds, and Pebble is not
-// called again, not even to close it (pebble_fail.go).
+// called again, not even to close it (pebble_fail.go). Damage to Pebble's log that Pebble takes for its end is
+// found before it is opened (pebble_wal.go).
 //
 // Where this deviates from the plan: PebbleOptions.OnFatal may return (a node is a library, only cmd exits);
 // Fatalf still never returns to Pebble. Node keeps the bootstrap set as text, not its hash, since refusals

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -40,6 +41,13 @@ func (k *pebbleKV) stop(format string, args ...any) {
 	select {}
 }
 
+// backgroundError ends the flush or compaction that has failed, and with it its goroutine: Pebble would try
+// again at once, for ever. The locks are given back, so that readers can close their views.
+func (k *pebbleKV) backgroundError(err error) {
+	_ = k.fail("background error: %w", err) // recorded there
+	runtime.Goexit()
+}
+
 // call runs f on the store's own goroutine, so that the caller gets away when that one is stopped.
 func (k *pebbleKV) call(f func() error) error {
 	done := make(chan error, 1)
@@ -58,7 +66,10 @@ func (k *pebbleKV) call(f func() error) error {
 	}
 	select {
 	case err := <-done:
-		return errors.Join(err, k.failed())
+		if failure := k.failed(); failure != nil {
+			return failure
+		}
+		return err
 	case <-k.dead:
 		return k.failed()
 	}

@@ -76,8 +76,8 @@ func (k *pebbleKV) pebbleOptions(o PebbleOptions) *pebble.Options {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, compactionsMax },
 		Logger:                      k,
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { k.fail("background error: %w", err) },
-			DataCorruption:  func(info pebble.DataCorruptionInfo) { k.fail("corruption: %s", info) },
+			BackgroundError: k.backgroundError,
+			DataCorruption:  func(info pebble.DataCorruptionInfo) { _ = k.fail("corruption: %s", info) },
 			WriteStallBegin: func(pebble.WriteStallBeginInfo) { k.counters.WriteStalls.Add(1) },
 		},
 	}

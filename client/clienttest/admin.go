@@ -1,0 +1,88 @@
+package clienttest
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+
+	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
+)
+
+type adminService struct {
+	multiraftv1.UnimplementedAdminServiceServer
+	c    *Cluster
+	node uint64
+}
+
+func (s *adminService) CreateTopic(_ context.Context, req *multiraftv1.CreateTopicRequest) (*multiraftv1.CreateTopicResponse, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if len(req.GetRequestId()) != 16 || req.GetName() == "" || req.GetPartitions() == 0 {
+		return nil, statusOf(refusal(codes.InvalidArgument, "INVALID_ARGUMENT", "bad request id, name or partitions", 0))
+	}
+	if id, ok := s.c.creates[string(req.GetRequestId())]; ok {
+		return &multiraftv1.CreateTopicResponse{TopicId: id, Ready: true}, nil
+	}
+	if int(req.GetReplicas()) > len(s.c.nodes) {
+		return nil, statusOf(refusal(codes.FailedPrecondition, "NOT_ENOUGH_NODES", "more replicas than nodes", 0))
+	}
+	if s.c.topics[req.GetName()] != nil {
+		return nil, statusOf(refusal(codes.AlreadyExists, "TOPIC_EXISTS", "topic "+req.GetName()+" exists", 0))
+	}
+	t := s.c.create(req.GetName(), int(req.GetPartitions()))
+	s.c.creates[string(req.GetRequestId())] = t.id
+	if s.c.faultOf(Call{Node: s.node}) == BreakAfter {
+		return nil, errBroken
+	}
+	return &multiraftv1.CreateTopicResponse{TopicId: t.id, Ready: true}, nil
+}
+
+func (s *adminService) ListTopics(context.Context, *multiraftv1.ListTopicsRequest) (*multiraftv1.ListTopicsResponse, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	resp := &multiraftv1.ListTopicsResponse{}
+	for _, t := range s.c.topics {
+		resp.Topics = append(resp.Topics, &multiraftv1.TopicSummary{Name: t.name, TopicId: t.id, Partitions: uint32(len(t.partitions)), Replicas: uint32(len(s.c.nodes))})
+	}
+	slices.SortFunc(resp.Topics, func(a, b *multiraftv1.TopicSummary) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	return resp, nil
+}
+
+func (s *adminService) ClusterStatus(context.Context, *multiraftv1.ClusterStatusRequest) (*multiraftv1.ClusterStatusResponse, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	resp := &multiraftv1.ClusterStatusResponse{ClusterId: "6f1b0a52-6f0d-4d5e-9d6c-000000000001", MetadataLeader: 1, Groups: 1}
+	for _, n := range s.c.nodes {
+		resp.Nodes = append(resp.Nodes, &multiraftv1.NodeInfo{NodeId: n.id, ClientAddr: n.addr, PeerAddr: n.addr, Alive: n.server != nil, Replicas: 1})
+	}
+	return resp, nil
+}
+
+func (s *adminService) ClusterHealth(context.Context, *multiraftv1.ClusterHealthRequest) (*multiraftv1.ClusterHealthResponse, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	resp := &multiraftv1.ClusterHealthResponse{Healthy: true}
+	for _, n := range s.c.nodes {
+		if n.server == nil {
+			resp.Healthy = false
+			resp.Reasons = append(resp.Reasons, &multiraftv1.HealthReason{What: "a node is down", Why: "it does not answer", Try: "start it"})
+		}
+	}
+	return resp, nil
+}
+
+func (s *adminService) DescribeGroup(_ context.Context, req *multiraftv1.DescribeGroupRequest) (*multiraftv1.DescribeGroupResponse, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if req.GetGroupId() != 1 {
+		return nil, statusOf(refusal(codes.NotFound, "UNKNOWN_GROUP", "no such group", 0))
+	}
+	resp := &multiraftv1.DescribeGroupResponse{GroupId: 1}
+	for _, n := range s.c.nodes {
+		resp.Replicas = append(resp.Replicas, &multiraftv1.ReplicaStatus{GroupId: 1, NodeId: n.id, ReplicaId: n.id, Term: 2, Leader: 1,
+			Role: multiraftv1.ReplicaRole_REPLICA_ROLE_FOLLOWER, LastIndex: 9, Commit: 9, Applied: 9, Hash: 0xabc, Voters: s.c.ids()})
+	}
+	return resp, nil
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/multiraftd/multiraftd/client"
+)
+
+const (
+	addrDefault = "127.0.0.1:7071,127.0.0.1:7072,127.0.0.1:7073"
+	addrEnv     = "MULTIRAFT_ADDR"
+	// unreachableTimeout is how long a command goes on when no node answers at all: a person is waiting.
+	unreachableTimeout = 2 * time.Second
+)
+
+// options are the flags of every command.
+type options struct {
+	addrs   string
+	timeout time.Duration
+	output  string
+}
+
+func (o *options) bind(flags *pflag.FlagSet) {
+	flags.StringVar(&o.addrs, "addr", cmp.Or(os.Getenv(addrEnv), addrDefault), "client addresses of some nodes, separated by commas (environment "+addrEnv+")")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "give up after this long; for append and read: without progress")
+	flags.StringVarP(&o.output, "output", "o", "text", "text or json")
+}
+
+func (o *options) validate() error {
+	if o.output != "text" && o.output != "json" {
+		return usage(fmt.Errorf("-o is text or json, not %q", o.output))
+	}
+	if o.timeout <= 0 {
+		return usage(errors.New("--timeout must be positive"))
+	}
+	return nil
+}
+
+func (o *options) open() (*client.Client, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	var addrs []string
+	for a := range strings.SplitSeq(o.addrs, ",") {
+		addrs = append(addrs, strings.TrimSpace(a))
+	}
+	c, err := client.Open(client.Config{Addrs: addrs, UnreachableTimeout: min(unreachableTimeout, o.timeout/2)})
+	if err != nil {
+		return nil, usage(err)
+	}
+	return c, nil
+}
+
+// call runs f with a client and the time limit.
+func (o *options) call(cmd *cobra.Command, f func(ctx context.Context, c *client.Client) error) error {
+	c, err := o.open()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+	defer cancel()
+	return errors.Join(f(ctx, c), c.Close())
+}
+
+// print writes v as JSON, or calls text with a writer that aligns columns separated by tabs.
+func (o *options) print(out io.Writer, v any, text func(w io.Writer)) error {
+	if o.output == "json" {
+		enc := json.NewEncoder(out)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	}
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	text(w)
+	return w.Flush()
+}
+
+// orEmpty makes JSON show [] rather than null.
+func orEmpty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+// list shows ids as [1 2 3], or - for none.
+func list[T any](ids []T) string {
+	if len(ids) == 0 {
+		return "-"
+	}
+	return fmt.Sprint(ids)
+}
