@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -76,7 +77,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 // listen takes the addresses first, so that a port in use changes nothing.
-func (n *Node) listen(context.Context) error {
+func (n *Node) listen(ctx context.Context) error {
 	for _, l := range []struct {
 		flag, addr string
 		to         *net.Listener
@@ -86,7 +87,7 @@ func (n *Node) listen(context.Context) error {
 		if l.addr == "" {
 			continue
 		}
-		lis, err := net.Listen("tcp", l.addr)
+		lis, err := listenPatiently(ctx, l.addr)
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.flag, err)
 		}
@@ -99,6 +100,27 @@ func (n *Node) listen(context.Context) error {
 		n.cfg.AdvertisePeer = n.peerLis.Addr().String()
 	}
 	return nil
+}
+
+// listenTimeout is how long a node that starts waits for an address in use to become free: while a killed node
+// was down, an outgoing connection of some process may have been given its port for a moment.
+const (
+	listenTimeout  = 3 * time.Second
+	listenInterval = 50 * time.Millisecond
+)
+
+func listenPatiently(ctx context.Context, addr string) (net.Listener, error) {
+	for deadline := time.Now().Add(listenTimeout); ; {
+		lis, err := net.Listen("tcp", addr)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			return lis, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(listenInterval):
+		}
+	}
 }
 
 func (n *Node) openStore(context.Context) (err error) {

@@ -124,6 +124,11 @@ func TestNothingAcknowledgedIsLostWhenAllNodesLosePowerAtOnce(t *testing.T) {
 	defer cancel()
 	c := newPowerCluster(t)
 	c.start(ctx)
+	for _, n := range c.nodes {
+		if err := n.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
 	cl, err := client.Open(client.Config{Addrs: c.clients[:]})
 	if err != nil {
 		t.Fatal(err)
@@ -133,11 +138,11 @@ func TestNothingAcknowledgedIsLostWhenAllNodesLosePowerAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	acked := make(chan int64, 1<<16)
-	p, err := cl.NewProducer(ctx, "t", client.ProducerConfig{BatchBytes: 512, OnAck: func(a client.Ack) {
+	p, err := cl.NewProducer(ctx, "t", client.ProducerConfig{BatchBytes: 512, BufferBytes: 64 << 10, OnAck: func(a client.Ack) {
 		if a.Err != nil {
 			t.Error(a.Err)
 		}
-		acked <- a.Receipt.FirstOffset + int64(a.Records)
+		acked <- a.Receipt.Offset + int64(a.Records)
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -93,7 +93,7 @@ type load struct {
 func startLoad(ctx context.Context, t *testing.T, cl *client.Client, topic string) *load {
 	t.Helper()
 	l := &load{stop: make(chan struct{})}
-	p, err := cl.NewProducer(ctx, topic, client.ProducerConfig{BatchBytes: 4096, OnAck: func(a client.Ack) {
+	p, err := cl.NewProducer(ctx, topic, client.ProducerConfig{BatchBytes: 4096, BufferBytes: 256 << 10, OnAck: func(a client.Ack) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if a.Err == nil {

@@ -1,0 +1,112 @@
+package router
+
+import (
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/multiraftd/multiraftd/actors"
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/raftcore"
+)
+
+func (r *Router) dispatch(ctx actor.Context, items []Routed) {
+	for _, it := range items {
+		h, ok := r.groups[it.Group]
+		if !ok {
+			refuse(it.Msg, ErrNotHosted)
+			continue
+		}
+		if s := h.Board.Load(); s != nil && s.Failure != "" {
+			refuse(it.Msg, actors.ErrStopped)
+			continue
+		}
+		ctx.Send(h.PID, it.Msg)
+	}
+}
+
+// refuse ends a request that reaches no replica.
+func refuse(msg any, err error) {
+	switch m := msg.(type) {
+	case *actors.Propose:
+		m.Reply.Proposed(actors.ProposeResult{Err: err})
+	case *actors.ReadEnd:
+		m.Reply.ReadEnd(0, 0, 0, err)
+	case *actors.WaitReadable:
+		m.Reply <- err
+	case *actors.Unary:
+		m.Reply.Answered(actors.UnaryAnswer{Err: err})
+	}
+}
+
+// frame splits a peer's frame into one message per group, in the order in which the groups come up.
+func (r *Router) frame(ctx actor.Context, m *Frame) {
+	for _, h := range m.Frame.GetHeartbeats() {
+		if in := r.inboundOf(ctx, m.From, h.GetGroupId()); in != nil {
+			in.Heartbeats = append(in.Heartbeats, h)
+		}
+	}
+	for _, e := range m.Frame.GetEnvelopes() {
+		if in := r.inboundOf(ctx, m.From, e.GetGroupId()); in != nil {
+			in.Envelopes = append(in.Envelopes, e)
+		}
+	}
+	for _, h := range r.order {
+		ctx.Send(h.PID, r.inbound[h.Group])
+	}
+	clear(r.inbound)
+	clear(r.order)
+	r.order = r.order[:0]
+	for _, c := range m.Frame.GetControls() {
+		r.control(m.From, c)
+	}
+}
+
+// inboundOf returns where this frame's messages for a group are collected. For a group that has no replica
+// here it counts, tells the sender, and allocates nothing.
+func (r *Router) inboundOf(ctx actor.Context, from raftcore.NodeID, group uint64) *actors.Inbound {
+	g := raftcore.GroupID(group)
+	if in, ok := r.inbound[g]; ok {
+		return in
+	}
+	h, ok := r.groups[g]
+	if !ok {
+		r.cfg.Counters.UnknownGroup.Add(1)
+		if !r.birth[g] { // about to be here: the sender need not know
+			r.cfg.Sender.SendControl(from, &raftv1.Control{Kind: raftv1.Control_KIND_GROUP_UNKNOWN, GroupId: group})
+		}
+		return nil
+	}
+	in := &actors.Inbound{From: from}
+	r.inbound[g] = in
+	r.order = append(r.order, h)
+	return in
+}
+
+// control takes note of what a peer says about its replicas. A group unknown there, or a failed replica, is
+// what Raft already sees as silence.
+func (r *Router) control(from raftcore.NodeID, c *raftv1.Control) {
+	switch c.GetKind() {
+	case raftv1.Control_KIND_GROUP_UNKNOWN:
+		r.cfg.Counters.PeerGroupUnknown.Add(1)
+	case raftv1.Control_KIND_REPLICA_FAILED:
+		r.cfg.Counters.PeerReplicaFailed.Add(1)
+		r.cfg.Replica.Logger.Warn("a peer's replica has failed", "node", from, "group", c.GetGroupId())
+	}
+}
+
+func (r *Router) lost(ctx actor.Context, m *Lost) {
+	for _, g := range m.Groups {
+		if h, ok := r.groups[raftcore.GroupID(g)]; ok {
+			ctx.Send(h.PID, &actors.Unreachable{Node: m.Node})
+		}
+	}
+}
+
+// nodeGone tells the groups that the node led, in ascending order.
+func (r *Router) nodeGone(ctx actor.Context, n raftcore.NodeID) {
+	for _, g := range r.cfg.Tables.Load().Groups() {
+		h := r.groups[g]
+		if s := h.Board.Load(); s != nil && s.Leader == n {
+			ctx.Send(h.PID, &actors.NodeGone{Node: n})
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package router
+
+import (
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/metadata"
+)
+
+// Frame is a frame from a peer whose connection passed the handshake.
+type Frame struct {
+	From  raftcore.NodeID
+	Frame *raftv1.Frame
+}
+
+// Lost says that appends of these groups to a node were lost.
+type Lost struct {
+	Node   raftcore.NodeID
+	Groups []uint64
+}
+
+// NodeGone says that a node's process has ended.
+type NodeGone struct{ Node raftcore.NodeID }
+
+// Dispatch carries messages for replicas: what was waiting on one client stream, in order.
+type Dispatch struct{ Items []Routed }
+
+// Routed is a message for the replica of a group: *actors.Propose, ReadEnd, WaitReadable, CancelWait or
+// Unary. When the group has no replica here, its reply ends with ErrNotHosted.
+type Routed struct {
+	Group raftcore.GroupID
+	Msg   any
+}
+
+// MetadataApplied says that the metadata replica of this node has applied entries.
+type MetadataApplied struct{ State *metadata.State }
+
+// born says that the initial batch of a new replica is durable.
+type born struct {
+	group    raftcore.GroupID
+	campaign bool
+}

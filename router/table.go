@@ -1,0 +1,51 @@
+package router
+
+import (
+	"maps"
+	"slices"
+	"sync/atomic"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/metadata"
+)
+
+// Hosted is a replica on this node, as others may use it.
+type Hosted struct {
+	Group      raftcore.GroupID
+	Generation uint64
+	PID        *actor.PID
+	Board      *actors.Board
+	load       load // what is admitted and not yet answered
+}
+
+// Table is what the Router knows, at one moment. Never changed once published.
+type Table struct {
+	groups map[raftcore.GroupID]*Hosted
+	// Meta is the cluster's metadata as this node has applied it; never nil.
+	Meta *metadata.State
+}
+
+// Hosted returns this node's replica of a group.
+func (t *Table) Hosted(g raftcore.GroupID) (*Hosted, bool) {
+	h, ok := t.groups[g]
+	return h, ok
+}
+
+// Groups returns the groups with a replica here, ascending.
+func (t *Table) Groups() []raftcore.GroupID { return slices.Sorted(maps.Keys(t.groups)) }
+
+// Tables is where the Router publishes its table. The zero value is not usable; see NewTables.
+type Tables struct{ p atomic.Pointer[Table] }
+
+// NewTables returns a place with an empty table.
+func NewTables() *Tables {
+	t := &Tables{}
+	t.p.Store(&Table{Meta: metadata.Empty()})
+	return t
+}
+
+// Load returns the latest table.
+func (t *Tables) Load() *Table { return t.p.Load() }
