@@ -35,6 +35,7 @@ type drainMailbox struct {
 	pos       int
 	since     int // messages handled since the last drained
 	suspended atomic.Bool
+	stopped   atomic.Bool // the actor has been told to stop: what still comes ends here
 
 	invoker    actor.MessageInvoker
 	dispatcher actor.Dispatcher
@@ -56,6 +57,10 @@ func (b *drainMailbox) UserMessageCount() int { return int(b.waiting.Load()) }
 
 // PostUserMessage is part of actor.Mailbox.
 func (b *drainMailbox) PostUserMessage(m any) {
+	if b.stopped.Load() {
+		End(m, ErrStopped)
+		return
+	}
 	b.mu.Lock()
 	b.user = append(b.user, m)
 	b.mu.Unlock()
@@ -84,6 +89,9 @@ func (b *drainMailbox) process() {
 	for {
 		b.run()
 		b.running.Store(false)
+		if b.stopped.Load() { // posted by somebody who had looked before
+			b.endQueued()
+		}
 		more := b.system.Load() > 0 || !b.suspended.Load() && b.waiting.Load() > 0
 		if !more || !b.running.CompareAndSwap(false, true) {
 			return
@@ -123,6 +131,10 @@ func (b *drainMailbox) handleSystem(msg any) {
 		b.suspended.Store(true)
 	case *actor.ResumeMailbox:
 		b.suspended.Store(false)
+	case *actor.Stop:
+		b.invoker.InvokeSystemMessage(msg)
+		b.stopped.Store(true)
+		b.endQueued()
 	default:
 		b.invoker.InvokeSystemMessage(msg)
 	}
@@ -141,6 +153,13 @@ func (b *drainMailbox) next() any {
 	}
 	b.since = 0
 	return drained{}
+}
+
+// endQueued ends the requests that the actor did not live to see. protoactor drops them without a word.
+func (b *drainMailbox) endQueued() {
+	for m := b.popUser(); m != nil; m = b.popUser() {
+		End(m, ErrStopped)
+	}
 }
 
 func (b *drainMailbox) popSystem() any {

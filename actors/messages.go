@@ -136,3 +136,17 @@ type Track struct {
 
 // Untrack ends them.
 type Untrack struct{ PID *actor.PID }
+
+// End ends a request that reaches no replica, or none that lives. Other messages it ignores.
+func End(msg any, err error) {
+	switch m := msg.(type) {
+	case *Propose:
+		m.Reply.Proposed(ProposeResult{Err: err})
+	case *ReadEnd:
+		m.Reply.ReadEnd(0, 0, 0, err)
+	case *WaitReadable:
+		m.Reply <- err
+	case *Unary:
+		m.Reply.Answered(UnaryAnswer{Err: err})
+	}
+}

@@ -205,10 +205,7 @@ func (r *Replica) open() (err error) {
 
 // end answers everything that waits. What has not entered the log was not stored; what has is unknown.
 func (r *Replica) end() {
-	for _, p := range r.proposals {
-		p.Reply.Proposed(ProposeResult{Err: ErrStopped})
-	}
-	r.proposals = nil
+	r.refuseAll(ErrStopped)
 	r.waiters.endAll(ErrOutcomeUnknown)
 	for _, e := range r.ends {
 		e.ReadEnd(0, 0, 0, ErrStopped)

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"go.etcd.io/raft/v3/raftpb"
@@ -39,45 +40,42 @@ func (r *Replica) tick() {
 	}
 }
 
-// propose merges what is waiting into as few entries as EntryBytesMax allows and proposes them at once.
+// propose merges what is waiting into as few entries as EntryBytesMax allows and proposes them at once. Until
+// they have an end or a waiter they stay in proposals: a panic on the way loses none.
 func (r *Replica) propose() {
-	waiting := r.proposals
-	if len(waiting) == 0 {
+	if len(r.proposals) == 0 {
 		return
 	}
-	r.proposals = r.proposals[:0]
-	defer clear(waiting)
 	if r.leading == 0 {
-		r.refuse(waiting, r.notLeader())
+		r.refuseAll(r.notLeader())
 		return
 	}
-	waiting = r.dropTooLarge(waiting)
-	if len(waiting) == 0 {
+	if r.dropTooLarge(); len(r.proposals) == 0 {
 		return
 	}
-	entries := r.merge(waiting)
+	entries := r.merge(r.proposals)
 	if err := r.core.Propose(entries); err != nil {
-		r.refuse(waiting, r.proposeError(err))
+		r.refuseAll(r.proposeError(err))
 		return
 	}
-	for _, p := range waiting {
+	for _, p := range r.proposals {
 		r.waiters.push(r.nextSeq, p.Reply)
 		r.nextSeq++
 	}
-	r.cfg.Counters.Proposals.Add(uint64(len(waiting)))
+	r.cfg.Counters.Proposals.Add(uint64(len(r.proposals)))
 	r.cfg.Counters.Entries.Add(uint64(len(entries)))
+	clear(r.proposals)
+	r.proposals = r.proposals[:0]
 }
 
-func (r *Replica) dropTooLarge(waiting []*Propose) []*Propose {
-	kept := waiting[:0]
-	for _, p := range waiting {
-		if len(p.Payload) > r.cfg.EntryBytesMax {
-			p.Reply.Proposed(ProposeResult{Err: ErrTooLarge})
-			continue
+func (r *Replica) dropTooLarge() {
+	r.proposals = slices.DeleteFunc(r.proposals, func(p *Propose) bool {
+		if len(p.Payload) <= r.cfg.EntryBytesMax {
+			return false
 		}
-		kept = append(kept, p)
-	}
-	return kept
+		p.Reply.Proposed(ProposeResult{Err: ErrTooLarge})
+		return true
+	})
 }
 
 // merge encodes the waiting payloads into entries of at most EntryBytesMax each. Sequences follow on from
@@ -103,10 +101,12 @@ func (r *Replica) merge(waiting []*Propose) [][]byte {
 	return entries
 }
 
-func (r *Replica) refuse(ps []*Propose, err error) {
-	for _, p := range ps {
+func (r *Replica) refuseAll(err error) {
+	for i, p := range r.proposals {
+		r.proposals[i] = nil
 		p.Reply.Proposed(ProposeResult{Err: err})
 	}
+	r.proposals = r.proposals[:0]
 }
 
 func (r *Replica) proposeError(err error) error {

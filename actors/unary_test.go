@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
@@ -36,8 +38,7 @@ func (r *rig) vote(from, term uint64) *unaryResult {
 
 func TestAVoteByRPCIsAnsweredWhenItIsDurable(t *testing.T) {
 	synced := false
-	var r *rig
-	r = newRig(t, func(kv store.KV) store.KV { return spyKV{kv, func() { synced = true }} })
+	r := newRig(t, func(kv store.KV) store.KV { return spyKV{kv, func() { synced = true }} })
 	r.disp.run()
 	synced = false
 	res := r.vote(2, 7)
@@ -128,5 +129,32 @@ func TestABacklogOfTicksStartsNoElectionAndDeposesNoLeader(t *testing.T) {
 	r.run()
 	if s := r.status(); s.Role != raftcore.Leader || s.Term != term {
 		t.Fatalf("deposed by its own backlog: %+v", s)
+	}
+}
+
+func TestRequestsThatAFailedReplicaNeverSawEndAsNotStored(t *testing.T) {
+	r := newRig(t, nil)
+	r.elect()
+	ms, held := proposals(t, "in the log")
+	r.tell(ms...)
+	r.run()
+	ms, queued := proposals(t, "queued behind the panic")
+	foreign := &raftpb.Message{Type: raftpb.MsgApp.Enum(), From: new(uint64(2)), To: new(uint64(1))}
+	r.tell(&Persisted{Incarnation: 1, Responses: []*raftpb.Message{foreign}}, ms[0])
+	r.run()
+	ms, later := proposals(t, "sent afterwards")
+	r.tell(ms...)
+	r.run()
+	if len(r.panics) != 1 {
+		t.Fatalf("panics: %v", r.panics)
+	}
+	if !held[0].ended || !errors.Is(held[0].Err, ErrOutcomeUnknown) {
+		t.Fatalf("in the log: %+v", held[0])
+	}
+	if !queued[0].ended || !errors.Is(queued[0].Err, ErrStopped) {
+		t.Fatalf("never in the log: %+v", queued[0])
+	}
+	if later[0].ended { // it went to an actor that is gone: the system's dead letters end it, see router
+		t.Fatalf("answered by nobody: %+v", later[0])
 	}
 }

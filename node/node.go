@@ -40,6 +40,7 @@ type Node struct {
 	id   store.Node // as Probe shows it; self once it is fixed
 
 	self      store.Node
+	bootID    []byte
 	peers     *transport.Transport
 	core      *router.Core
 	services  *router.Services
@@ -157,8 +158,7 @@ func (n *Node) found(ctx context.Context) (err error) {
 }
 
 func (n *Node) startCore(context.Context) (err error) {
-	var bootID []byte
-	if n.self, bootID, err = nextStart(n.kv, n.identity()); err != nil {
+	if n.self, n.bootID, err = nextStart(n.kv, n.identity()); err != nil {
 		return &StorageError{err}
 	}
 	n.setIdentity(n.self)
@@ -168,7 +168,7 @@ func (n *Node) startCore(context.Context) (err error) {
 	n.services = router.NewServices(n.servicesConfig())
 	n.setPeers()
 	return n.peers.Start(transport.Identity{
-		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: bootID,
+		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: n.bootID,
 	}, n.core, n.services.Peers())
 }
 
@@ -196,6 +196,12 @@ func (n *Node) serve(context.Context) (err error) {
 	n.loops.Go(func() { n.registrar(ctx) })
 	n.server = router.NewServer(n.clientLis, n.services)
 	n.server.Start()
+	n.loops.Go(func() {
+		<-n.server.Done() // after Close without an error
+		if err := n.server.Err(); err != nil {
+			n.fail(fmt.Errorf("serving clients: %w", err))
+		}
+	})
 	if n.httpLis == nil {
 		return nil
 	}

@@ -24,10 +24,10 @@ func ownDeadLetters(system *actor.ActorSystem) {
 			}
 		case *Dispatch:
 			for _, it := range m.Items {
-				refuse(it.Msg, actors.ErrStopped)
+				actors.End(it.Msg, actors.ErrStopped)
 			}
 		default:
-			refuse(m, actors.ErrStopped)
+			actors.End(m, actors.ErrStopped)
 		}
 	})
 }

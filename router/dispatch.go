@@ -12,28 +12,14 @@ func (r *Router) dispatch(ctx actor.Context, items []Routed) {
 	for _, it := range items {
 		h, ok := r.groups[it.Group]
 		if !ok {
-			refuse(it.Msg, ErrNotHosted)
+			actors.End(it.Msg, ErrNotHosted)
 			continue
 		}
 		if s := h.Board.Load(); s != nil && s.Failure != "" {
-			refuse(it.Msg, actors.ErrStopped)
+			actors.End(it.Msg, actors.ErrStopped)
 			continue
 		}
 		ctx.Send(h.PID, it.Msg)
-	}
-}
-
-// refuse ends a request that reaches no replica.
-func refuse(msg any, err error) {
-	switch m := msg.(type) {
-	case *actors.Propose:
-		m.Reply.Proposed(actors.ProposeResult{Err: err})
-	case *actors.ReadEnd:
-		m.Reply.ReadEnd(0, 0, 0, err)
-	case *actors.WaitReadable:
-		m.Reply <- err
-	case *actors.Unary:
-		m.Reply.Answered(actors.UnaryAnswer{Err: err})
 	}
 }
 

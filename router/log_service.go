@@ -82,6 +82,9 @@ func (s *Services) AppendOnce(ctx context.Context, req *multiraftv1.AppendOnceRe
 
 func (s *Services) appendOnce(ctx context.Context, req *multiraftv1.AppendOnceRequest) (*multiraftv1.AppendOnceResponse, error) {
 	it := req.GetItem()
+	if it == nil {
+		return nil, badField("item", "missing")
+	}
 	g, err := groupOf(s.core.Table().Meta, it.GetTopicId(), it.GetPartition())
 	if err != nil {
 		return nil, err

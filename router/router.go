@@ -84,6 +84,8 @@ func (r *Router) Receive(ctx actor.Context) {
 		delete(r.birth, m.group)
 		r.spawn(ctx, m.group, m.campaign)
 		r.publish()
+	case *actor.Terminated:
+		ctx.Send(r.clock, &actors.Untrack{PID: m.Who})
 	case *actor.Started:
 		r.start(ctx)
 	}
@@ -157,6 +159,13 @@ func (r *Router) childFailed(child *actor.PID, reason any) {
 	}
 	r.cfg.Counters.ReplicasFailed.Add(1)
 	r.cfg.Replica.Logger.Error("replica failed", "group", h.Group, "reason", reason)
+	if s := h.Board.Load(); s != nil {
+		for _, n := range s.Voters {
+			if n != r.cfg.Replica.Node {
+				r.cfg.Sender.SendControl(n, &raftv1.Control{Kind: raftv1.Control_KIND_REPLICA_FAILED, GroupId: uint64(h.Group), ReplicaId: uint64(s.Replica)})
+			}
+		}
+	}
 	h.Board.Fail(h.Group, r.cfg.Replica.Node, fmt.Sprint(reason))
 }
 

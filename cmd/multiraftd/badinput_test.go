@@ -63,6 +63,39 @@ func reasonOf(err error) string {
 	return ""
 }
 
+// input makes calls with one thing wrong in each.
+type input struct {
+	ctx context.Context
+	t   *testing.T
+	r   rpcs
+}
+
+func (in input) append(topic uint64, partition uint32, b []byte) func() error {
+	return func() error {
+		_, err := in.r.log.AppendOnce(in.ctx, &multiraftv1.AppendOnceRequest{Item: &multiraftv1.AppendItem{
+			TopicId: topic, Partition: partition, Content: &multiraftv1.AppendItem_Batch{Batch: b}}})
+		return err
+	}
+}
+
+func (in input) create(name string, partitions, replicas uint32, request []byte) func() error {
+	return func() error {
+		_, err := in.r.admin.CreateTopic(in.ctx, &multiraftv1.CreateTopicRequest{Name: name, Partitions: partitions, Replicas: replicas, RequestId: request})
+		return err
+	}
+}
+
+func (in input) read(req *multiraftv1.ReadRequest) func() error {
+	return func() error {
+		stream, err := in.r.log.Read(in.ctx, req)
+		must(in.t, err)
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	}
+}
+
 func TestBadInputIsRefusedWithItsCodeAndChangesNothing(t *testing.T) {
 	c, ctx := startCluster(t)
 	cl := connect(t, c)
@@ -77,31 +110,9 @@ func TestBadInputIsRefusedWithItsCodeAndChangesNothing(t *testing.T) {
 	if rec := stored.GetReceipt(); rec.GetFirstOffset() != 0 || rec.GetFsyncedReplicas() < 2 {
 		t.Fatalf("receipt %v", rec)
 	}
+	in := input{ctx, t, r}
 	flipped := batch(t, recordbatch.None, "flipped")
 	flipped[len(flipped)-1] ^= 1
-	appendOf := func(topic uint64, partition uint32, b []byte) func() error {
-		return func() error {
-			_, err := r.log.AppendOnce(ctx, &multiraftv1.AppendOnceRequest{Item: &multiraftv1.AppendItem{
-				TopicId: topic, Partition: partition, Content: &multiraftv1.AppendItem_Batch{Batch: b}}})
-			return err
-		}
-	}
-	create := func(name string, partitions, replicas uint32, request []byte) func() error {
-		return func() error {
-			_, err := r.admin.CreateTopic(ctx, &multiraftv1.CreateTopicRequest{Name: name, Partitions: partitions, Replicas: replicas, RequestId: request})
-			return err
-		}
-	}
-	read := func(req *multiraftv1.ReadRequest) func() error {
-		return func() error {
-			stream, err := r.log.Read(ctx, req)
-			must(t, err)
-			for err == nil {
-				_, err = stream.Recv()
-			}
-			return err
-		}
-	}
 	request := bytes.Repeat([]byte{9}, 16)
 	before := settledHashes(ctx, t, r)
 	for _, tc := range []struct {
@@ -110,27 +121,27 @@ func TestBadInputIsRefusedWithItsCodeAndChangesNothing(t *testing.T) {
 		code   codes.Code
 		reason string
 	}{
-		{"an unknown topic", appendOf(99, 0, batch(t, recordbatch.None, "x")), codes.NotFound, "UNKNOWN_TOPIC"},
-		{"a partition out of range", appendOf(id, 1, batch(t, recordbatch.None, "x")), codes.NotFound, "UNKNOWN_PARTITION"},
-		{"no content", appendOf(id, 0, nil), codes.InvalidArgument, ""},
-		{"a batch that is none", appendOf(id, 0, []byte("hello")), codes.InvalidArgument, "INVALID_BATCH"},
-		{"a flipped bit", appendOf(id, 0, flipped), codes.DataLoss, "CORRUPT_BATCH"},
-		{"a record over the limit", appendOf(id, 0, batch(t, recordbatch.None, string(make([]byte, 4<<20+1)))), codes.InvalidArgument, "RECORD_TOO_LARGE"},
-		{"an unknown producer", appendOf(id, 0, batch(t, recordbatch.Producer{ID: 78, Sequence: 5}, "x")), codes.FailedPrecondition, "UNKNOWN_PRODUCER"},
-		{"a sequence gap", appendOf(id, 0, batch(t, recordbatch.Producer{ID: 77, Epoch: 3, Sequence: 5}, "x")), codes.FailedPrecondition, "SEQUENCE_GAP"},
-		{"a fenced epoch", appendOf(id, 0, batch(t, recordbatch.Producer{ID: 77, Epoch: 2, Sequence: 1}, "x")), codes.FailedPrecondition, "PRODUCER_FENCED"},
+		{"an unknown topic", in.append(99, 0, batch(t, recordbatch.None, "x")), codes.NotFound, "UNKNOWN_TOPIC"},
+		{"a partition out of range", in.append(id, 1, batch(t, recordbatch.None, "x")), codes.NotFound, "UNKNOWN_PARTITION"},
+		{"no content", in.append(id, 0, nil), codes.InvalidArgument, ""},
+		{"a batch that is none", in.append(id, 0, []byte("hello")), codes.InvalidArgument, "INVALID_BATCH"},
+		{"a flipped bit", in.append(id, 0, flipped), codes.DataLoss, "CORRUPT_BATCH"},
+		{"a record over the limit", in.append(id, 0, batch(t, recordbatch.None, string(make([]byte, 4<<20+1)))), codes.InvalidArgument, "RECORD_TOO_LARGE"},
+		{"an unknown producer", in.append(id, 0, batch(t, recordbatch.Producer{ID: 78, Sequence: 5}, "x")), codes.FailedPrecondition, "UNKNOWN_PRODUCER"},
+		{"a sequence gap", in.append(id, 0, batch(t, recordbatch.Producer{ID: 77, Epoch: 3, Sequence: 5}, "x")), codes.FailedPrecondition, "SEQUENCE_GAP"},
+		{"a fenced epoch", in.append(id, 0, batch(t, recordbatch.Producer{ID: 77, Epoch: 2, Sequence: 1}, "x")), codes.FailedPrecondition, "PRODUCER_FENCED"},
 		{"no item", func() error {
 			_, err := r.log.AppendOnce(ctx, &multiraftv1.AppendOnceRequest{})
 			return err
 		}, codes.InvalidArgument, "INVALID_ARGUMENT"},
-		{"an empty topic name", create("", 1, 3, request), codes.InvalidArgument, "INVALID_ARGUMENT"},
-		{"a topic name with a slash", create("a/b", 1, 3, request), codes.InvalidArgument, "INVALID_ARGUMENT"},
-		{"no partitions", create("n", 0, 3, request), codes.InvalidArgument, "INVALID_ARGUMENT"},
-		{"too many partitions", create("n", 1001, 3, request), codes.InvalidArgument, "INVALID_ARGUMENT"},
-		{"a short request id", create("n", 1, 3, []byte{1}), codes.InvalidArgument, "INVALID_ARGUMENT"},
-		{"a read without a position", read(&multiraftv1.ReadRequest{TopicId: id}), codes.InvalidArgument, "INVALID_ARGUMENT"},
-		{"a read past the end", read(&multiraftv1.ReadRequest{TopicId: id, From: &multiraftv1.ReadRequest_Offset{Offset: 2}}), codes.OutOfRange, "OFFSET_OUT_OF_RANGE"},
-		{"a read of an unknown topic", read(&multiraftv1.ReadRequest{TopicId: 99, From: &multiraftv1.ReadRequest_Offset{}}), codes.NotFound, "UNKNOWN_TOPIC"},
+		{"an empty topic name", in.create("", 1, 3, request), codes.InvalidArgument, "INVALID_ARGUMENT"},
+		{"a topic name with a slash", in.create("a/b", 1, 3, request), codes.InvalidArgument, "INVALID_ARGUMENT"},
+		{"no partitions", in.create("n", 0, 3, request), codes.InvalidArgument, "INVALID_ARGUMENT"},
+		{"too many partitions", in.create("n", 1001, 3, request), codes.InvalidArgument, "INVALID_ARGUMENT"},
+		{"a short request id", in.create("n", 1, 3, []byte{1}), codes.InvalidArgument, "INVALID_ARGUMENT"},
+		{"a read without a position", in.read(&multiraftv1.ReadRequest{TopicId: id}), codes.InvalidArgument, "INVALID_ARGUMENT"},
+		{"a read past the end", in.read(&multiraftv1.ReadRequest{TopicId: id, From: &multiraftv1.ReadRequest_Offset{Offset: 2}}), codes.OutOfRange, "OFFSET_OUT_OF_RANGE"},
+		{"a read of an unknown topic", in.read(&multiraftv1.ReadRequest{TopicId: 99, From: &multiraftv1.ReadRequest_Offset{}}), codes.NotFound, "UNKNOWN_TOPIC"},
 		{"an unknown group", func() error {
 			_, err := r.admin.DescribeGroup(ctx, &multiraftv1.DescribeGroupRequest{GroupId: 4711})
 			return err
