@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"go.etcd.io/raft/v3/raftpb"
@@ -53,8 +54,13 @@ func (r *Replica) propose() {
 	if r.dropTooLarge(); len(r.proposals) == 0 {
 		return
 	}
-	entries := r.merge(r.proposals)
-	if err := r.core.Propose(entries); err != nil {
+	buf := mergeBuffers.Get().(*[]byte)
+	entries := r.merge(r.proposals, buf)
+	err := r.core.Propose(entries)
+	if cap(*buf) <= mergeRetainedBytes {
+		mergeBuffers.Put(buf)
+	}
+	if err != nil {
 		r.refuseAll(r.proposeError(err))
 		return
 	}
@@ -78,15 +84,27 @@ func (r *Replica) dropTooLarge() {
 	})
 }
 
-// merge encodes the waiting payloads into entries of at most EntryBytesMax each. Sequences follow on from
-// nextSeq, which moves only when the proposal has been taken.
-func (r *Replica) merge(waiting []*Propose) [][]byte {
+// mergeBuffers are what entries are encoded in: etcd/raft copies what it is given to propose.
+var mergeBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// mergeRetainedBytes bounds a buffer that is kept.
+const mergeRetainedBytes = 4 << 20
+
+// merge encodes the waiting payloads into entries of at most EntryBytesMax each, in buf. Sequences follow on
+// from nextSeq, which moves only when the proposal has been taken.
+func (r *Replica) merge(waiting []*Propose, buf *[]byte) [][]byte {
 	var entries [][]byte
+	total := 0
+	for _, p := range waiting {
+		total += len(p.Payload)
+	}
+	rest := slices.Grow((*buf)[:0], total+(total/r.cfg.EntryBytesMax+2)*raftcore.EntryOverheadMax(len(waiting)))
+	*buf = rest
 	e := raftcore.Entry{Origin: r.origin, FirstSeq: r.nextSeq, Time: r.cfg.Clock.NowMillis()}
 	size := 0
 	cut := func() {
-		buf := make([]byte, 0, size+raftcore.EntryOverheadMax(len(e.Payloads)))
-		entries = append(entries, e.AppendTo(buf))
+		encoded := e.AppendTo(rest)
+		entries, rest = append(entries, encoded), encoded[len(encoded):]
 		e.FirstSeq += uint64(len(e.Payloads))
 		e.Payloads, size = e.Payloads[:0], 0
 	}

@@ -22,11 +22,10 @@ type storedEntry struct {
 // The header is at most:
 const entryHeaderBytesMax = 1 + 2*binary.MaxVarintLen64
 
-func appendEntryValue(dst []byte, e *raftpb.Entry) []byte {
+func appendEntryHeader(dst []byte, e *raftpb.Entry) []byte {
 	dst = append(dst, valueVersion)
 	dst = binary.AppendUvarint(dst, uint64(e.GetType()))
-	dst = binary.AppendUvarint(dst, e.GetTerm())
-	return append(dst, e.GetData()...)
+	return binary.AppendUvarint(dst, e.GetTerm())
 }
 
 // splitEntryValue returns type and term of a stored entry, and its data, which aliases value.

@@ -37,10 +37,11 @@ const (
 	DeleteRange             // [Key, Value)
 )
 
-// Op is one operation of a Batch.
+// Op is one operation of a Batch. The value of a Set is Head followed by Value.
 type Op struct {
 	Kind       Kind
 	Key, Value []byte
+	Head       []byte
 }
 
 // Batch is a list of operations, applied in order and atomically by KV.Commit. It keeps the slices that it
@@ -52,13 +53,18 @@ type Batch struct {
 }
 
 // Set stores value under key.
-func (b *Batch) Set(key, value []byte) { b.add(Op{Set, key, value}) }
+func (b *Batch) Set(key, value []byte) { b.add(Op{Kind: Set, Key: key, Value: value}) }
+
+// SetParts stores head followed by value under key: a large value needs no copy to get a header.
+func (b *Batch) SetParts(key, head, value []byte) {
+	b.add(Op{Kind: Set, Key: key, Head: head, Value: value})
+}
 
 // Delete removes key.
-func (b *Batch) Delete(key []byte) { b.add(Op{Delete, key, nil}) }
+func (b *Batch) Delete(key []byte) { b.add(Op{Kind: Delete, Key: key}) }
 
 // DeleteRange removes the keys in [lo, hi).
-func (b *Batch) DeleteRange(lo, hi []byte) { b.add(Op{DeleteRange, lo, hi}) }
+func (b *Batch) DeleteRange(lo, hi []byte) { b.add(Op{Kind: DeleteRange, Key: lo, Value: hi}) }
 
 // Merge appends the operations of other, which shares its slices with b from then on.
 func (b *Batch) Merge(other *Batch) {
@@ -80,5 +86,5 @@ func (b *Batch) Reset() {
 
 func (b *Batch) add(op Op) {
 	b.ops = append(b.ops, op)
-	b.bytes += len(op.Key) + len(op.Value)
+	b.bytes += len(op.Key) + len(op.Head) + len(op.Value)
 }

@@ -245,7 +245,7 @@ func (m *model) commit(b *Batch, sync bool) {
 	for _, op := range b.Ops() {
 		switch op.Kind {
 		case Set:
-			m.now[string(op.Key)] = string(op.Value)
+			m.now[string(op.Key)] = string(op.Head) + string(op.Value)
 		case Delete:
 			delete(m.now, string(op.Key))
 		case DeleteRange:

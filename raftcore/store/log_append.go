@@ -49,22 +49,18 @@ func (l *Log) appendEntries(b *Batch, ents []*raftpb.Entry) {
 	l.last = first + raftcore.Index(len(ents)) - 1
 }
 
-// setEntries copies each entry's data once, with all keys and headers, into one allocation.
+// setEntries puts keys and headers into one allocation and leaves the data where it is.
 func (l *Log) setEntries(b *Batch, ents []*raftpb.Entry) {
-	size := 0
-	for _, e := range ents {
-		size += entryKeyBytes + entryHeaderBytesMax + len(e.GetData())
-	}
-	buf := make([]byte, 0, size)
+	buf := make([]byte, 0, len(ents)*(entryKeyBytes+entryHeaderBytesMax))
 	for i, e := range ents {
 		if e.GetIndex() != ents[0].GetIndex()+uint64(i) {
 			panic(fmt.Sprintf("group %d: entry %d follows entry %d in an append", l.group, e.GetIndex(), ents[i-1].GetIndex()))
 		}
 		key := len(buf)
 		buf = entryKey(buf, l.entryPrefix, raftcore.Index(e.GetIndex()))
-		value := len(buf)
-		buf = appendEntryValue(buf, e)
-		b.Set(buf[key:value:value], buf[value:len(buf):len(buf)])
+		head := len(buf)
+		buf = appendEntryHeader(buf, e)
+		b.SetParts(buf[key:head:head], buf[head:len(buf):len(buf)], e.GetData())
 	}
 }
 

@@ -101,10 +101,10 @@ func (k *MemKV) Crash(keep func(n int) int) *MemKV {
 func copyOps(ops []Op) []Op {
 	copied := make([]Op, len(ops))
 	for i, op := range ops {
-		buf := make([]byte, len(op.Key)+len(op.Value))
-		n := copy(buf, op.Key)
-		copy(buf[n:], op.Value)
-		copied[i] = Op{op.Kind, buf[:n:n], buf[n:]}
+		buf := make([]byte, 0, len(op.Key)+len(op.Head)+len(op.Value))
+		buf = append(append(append(buf, op.Key...), op.Head...), op.Value...)
+		n := len(op.Key)
+		copied[i] = Op{Kind: op.Kind, Key: buf[:n:n], Value: buf[n:]}
 	}
 	return copied
 }

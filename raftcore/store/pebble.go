@@ -174,7 +174,10 @@ func (k *pebbleKV) addNote() error {
 func (k *pebbleKV) add(op Op) error {
 	switch op.Kind {
 	case Set:
-		return k.batch.Set(op.Key, op.Value, nil)
+		into := k.batch.SetDeferred(len(op.Key), len(op.Head)+len(op.Value))
+		copy(into.Key, op.Key)
+		copy(into.Value[copy(into.Value, op.Head):], op.Value)
+		return into.Finish()
 	case Delete:
 		return k.batch.Delete(op.Key, nil)
 	case DeleteRange:

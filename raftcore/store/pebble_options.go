@@ -29,10 +29,10 @@ type PebbleOptions struct {
 const (
 	memtableBytes         = 64 << 20
 	blockCacheBytes       = 64 << 20
-	separatedValueBytes   = 512     // values from this size on live in blob files: compaction does not move them
-	batchRetainedBytes    = 4 << 20 // a batch buffer up to this size is used again
-	memtablesMax          = 4       // then writes wait for a flush
-	l0SublevelsStop       = 1000    // then writes wait for compaction; far off, since blobs keep tables small
+	separatedValueBytes   = 512      // values from this size on live in blob files: compaction does not move them
+	batchRetainedBytes    = 32 << 20 // a batch buffer up to this size is used again: growing one copies it over and over
+	memtablesMax          = 4        // then writes wait for a flush
+	l0SublevelsStop       = 1000     // then writes wait for compaction; far off, since blobs keep tables small
 	blobReferenceDepthMax = 10
 	blobGarbageRatio      = 0.20
 	compactionsMax        = 2
