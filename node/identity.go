@@ -27,7 +27,7 @@ func openStore(cfg Config, onFatal func(error), counters *store.Counters) (store
 	if err := checkDataDir(cfg.DataDir); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+	if err := makeDurableDir(cfg.DataDir); err != nil {
 		return nil, &DataError{fmt.Sprintf("data directory: %v", err)}
 	}
 	kv, err := store.OpenPebble(store.PebbleOptions{
@@ -41,6 +41,33 @@ func openStore(cfg Config, onFatal func(error), counters *store.Counters) (store
 		return nil, &DataError{fmt.Sprintf("the store in %s does not open, and the node stays out: %v", cfg.DataDir, err)}
 	}
 	return kv, nil
+}
+
+// makeDurableDir creates dir and what is missing above it, for this user alone, and syncs each parent: a
+// directory that a power loss takes away takes everything in it, however often that was synced.
+func makeDurableDir(dir string) error {
+	var parents []string
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); err == nil {
+			break
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		parents = append(parents, filepath.Dir(d))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, p := range parents {
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkDataDir refuses a directory that holds something else than a store: a mistyped path must not be
