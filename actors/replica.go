@@ -38,7 +38,7 @@ const (
 	electionTicksDefault  = 10
 	heartbeatTicksDefault = 1
 	entryBytesMaxDefault  = 8 << 20
-	cacheBytesDefault     = 4 << 20
+	cacheBytesDefault     = 1 << 20 // per group; what a follower needs beyond it comes from the store
 )
 
 // ReplicaConfig says what a Replica is and what it works with.
@@ -65,7 +65,7 @@ type ReplicaConfig struct {
 	ElectionTicks  int // 0 = 10
 	HeartbeatTicks int // 0 = 1
 	EntryBytesMax  int // most bytes of payloads merged into one entry; 0 = 8 MiB
-	CacheBytes     int // of recent entries kept in memory; 0 = 4 MiB
+	CacheBytes     int // of recent entries kept in memory; 0 = 1 MiB
 
 	Board    *Board
 	Ticks    *TickCount

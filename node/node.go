@@ -140,7 +140,7 @@ func (n *Node) servePeers(context.Context) (err error) {
 	return err
 }
 
-func (n *Node) found(ctx context.Context) (err error) {
+func (n *Node) found(ctx context.Context) error {
 	peers := map[raftcore.NodeID]string{}
 	for id, addr := range n.cfg.Bootstrap {
 		if id != n.id.NodeID {
@@ -151,10 +151,9 @@ func (n *Node) found(ctx context.Context) (err error) {
 		self: n.id, kv: n.kv, peers: peers, probe: transport.Probe, uuid: uuid.NewString,
 		saved: n.setIdentity, log: n.cfg.Logger,
 	}
-	if err := f.run(ctx); err != nil {
-		return err
-	}
-	return nil
+	n.cfg.Logger.Info("starting", "node", n.id.NodeID, "version", n.cfg.Version, "data", n.cfg.DataDir,
+		"client", n.cfg.AdvertiseClient, "peer", n.cfg.AdvertisePeer, "http", addrOf(n.httpLis))
+	return f.run(ctx)
 }
 
 func (n *Node) startCore(context.Context) (err error) {
@@ -162,8 +161,7 @@ func (n *Node) startCore(context.Context) (err error) {
 		return &StorageError{err}
 	}
 	n.setIdentity(n.self)
-	n.cfg.Logger.Info("node", "id", n.self.NodeID, "cluster", n.self.Cluster, "start", n.self.Start, "data", n.cfg.DataDir,
-		"client", n.cfg.AdvertiseClient, "peer", n.cfg.AdvertisePeer, "http", addrOf(n.httpLis))
+	n.cfg.Logger.Info("member", "node", n.self.NodeID, "cluster", n.self.Cluster, "start", n.self.Start)
 	n.core = router.StartCore(n.coreConfig())
 	n.services = router.NewServices(n.servicesConfig())
 	n.setPeers()
