@@ -89,10 +89,7 @@ func (b *drainMailbox) process() {
 	for {
 		b.run()
 		b.running.Store(false)
-		if b.stopped.Load() { // posted by somebody who had looked before
-			b.endQueued()
-		}
-		more := b.system.Load() > 0 || !b.suspended.Load() && b.waiting.Load() > 0
+		more := b.system.Load() > 0 || (b.stopped.Load() || !b.suspended.Load()) && b.waiting.Load() > 0
 		if !more || !b.running.CompareAndSwap(false, true) {
 			return
 		}
@@ -114,6 +111,10 @@ func (b *drainMailbox) run() {
 		if msg = b.popSystem(); msg != nil {
 			b.handleSystem(msg)
 			continue
+		}
+		if b.stopped.Load() { // also what was posted by somebody who had looked before
+			b.endQueued()
+			return
 		}
 		if b.suspended.Load() {
 			return

@@ -109,6 +109,9 @@ type Replica struct {
 	// are empty when it is 0.
 	leading uint64
 
+	// unsynced counts the appends whose fsync has not been reported, stalled the ticks since one was.
+	unsynced, stalled int
+
 	ends       []ReadEndReply // this turn's
 	rounds     []readRound
 	readCtx    uint64

@@ -247,3 +247,42 @@ func TestTheEndOfTheLeadersProcessStartsAnElectionAtOnce(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 }
+
+func TestALeaderWhoseDiskStallsStopsItsHeartbeats(t *testing.T) {
+	r := newRig(t, nil)
+	r.elect()
+	// beats counts the heartbeats of so many ticks; node 2 answers, so that CheckQuorum is content.
+	beats := func(ticks int) (n int) {
+		for range ticks {
+			r.ticks.add()
+			r.tell(tick{})
+			for _, s := range r.run() {
+				if s.to == 2 && s.env.Type == raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT {
+					n++
+					r.tell(inbound(2, &raftv1.Envelope{Type: raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT_RESPONSE, Term: s.env.Term}))
+				}
+			}
+		}
+		return n
+	}
+	if n := beats(30); n != 30 {
+		t.Fatalf("%d heartbeats in 30 ticks without anything to sync", n)
+	}
+	r.stalled = true
+	ms, _ := proposals(t, "a")
+	r.tell(ms...)
+	r.run()
+	if n := beats(30); n < 8 || n > 11 {
+		t.Fatalf("%d heartbeats in 30 ticks of a stalled disk, want those of one election timeout", n)
+	}
+	r.stalled = false
+	for _, w := range r.held {
+		r.system.Root.Send(r.writer, w)
+	}
+	r.run()
+	if s := r.status(); s.Role == raftcore.Leader {
+		if n := beats(5); n != 5 {
+			t.Fatalf("%d heartbeats in 5 ticks after the disk came back", n)
+		}
+	}
+}

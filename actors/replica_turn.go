@@ -36,6 +36,9 @@ func (r *Replica) tick() {
 		r.core.Tick()
 	}
 	r.ageRounds(n)
+	if r.unsynced > 0 {
+		r.stalled += n
+	}
 	if r.campaigns > 0 {
 		r.campaignEarly(n)
 	}
@@ -180,7 +183,10 @@ func (r *Replica) persisted(m *Persisted) {
 	}
 	if m.Applied {
 		r.becomeReadable(m.Readable)
+		return
 	}
+	r.unsynced--
+	r.stalled = 0
 }
 
 // flush takes Readys until there is none. Answers that Raft has for u go to u instead of to its peer.
@@ -212,7 +218,13 @@ func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
 	}
 }
 
+// send drops the heartbeats of a leader whose disk has not synced for an election timeout: they would hide
+// from its followers that nothing can be stored any more.
 func (r *Replica) send(m *raftpb.Message) {
+	if m.GetType() == raftpb.MsgHeartbeat && r.stalled >= r.cfg.ElectionTicks {
+		r.cfg.Counters.HeartbeatsHeld.Add(1)
+		return
+	}
 	node, ok := r.state.Members[raftcore.ReplicaID(m.GetTo())]
 	if !ok {
 		r.cfg.Counters.UnknownMember.Add(1)
@@ -244,6 +256,7 @@ func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answere
 	}
 	if len(done.Responses) > 0 {
 		w.Done = done
+		r.unsynced++
 	}
 	ctx.Send(r.cfg.Writer, w)
 	return answered

@@ -40,6 +40,8 @@ type rig struct {
 	kv       store.KV
 	machine  *listMachine
 	writer   *actor.PID
+	stalled  bool // the disk takes no writes; they wait in held
+	held     []any
 	replica  *actor.PID
 	board    *Board
 	ticks    *TickCount
@@ -106,8 +108,15 @@ func newRig(t *testing.T, wrap func(store.KV) store.KV) *rig {
 	r.writer = r.system.Root.Spawn(LogWriterProps(LogWriterConfig{
 		Log: r.kv, Sender: r, OnFailure: func(err error) { r.failed = append(r.failed, err) }, Counters: &r.counters,
 	}, opts...))
+	gate := r.system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
+		if w, ok := ctx.Message().(*Write); ok && r.stalled {
+			r.held = append(r.held, w)
+		} else if ok {
+			ctx.Send(r.writer, w)
+		}
+	}, opts...))
 	r.replica = r.system.Root.Spawn(ReplicaProps(ReplicaConfig{
-		Group: rigGroup, Node: 1, Start: 1, Incarnation: 1, Log: r.kv, Writer: r.writer, Sender: r, Clock: r,
+		Group: rigGroup, Node: 1, Start: 1, Incarnation: 1, Log: r.kv, Writer: gate, Sender: r, Clock: r,
 		OpenMachine: func(store.View, []byte) (Machine, error) { return r.machine, nil },
 		Campaign:    true, Board: r.board, Ticks: r.ticks, Counters: &r.counters, Core: &r.core, Logger: silent,
 	}, opts...))

@@ -85,6 +85,7 @@ type batch struct {
 	sentAt      time.Time
 	maybeStored bool // some attempt may have been stored
 	settled     bool // ack is final
+	followed    bool // sent while an older one was open: a gap may come of that one
 
 	ack  Ack
 	done chan struct{} // closed when ack has been delivered

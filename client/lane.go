@@ -90,7 +90,7 @@ func (l *lane) freeze(b *batch) error {
 }
 
 func (l *lane) sent(b *batch, via courier, request uint64, now time.Time) {
-	b.via, b.request, b.sentAt = via, request, now
+	b.via, b.request, b.sentAt, b.followed = via, request, now, b != l.oldest()
 	l.via = via
 	l.inFlight++
 }
@@ -112,7 +112,7 @@ func (l *lane) refused(b *batch, e *Error, now time.Time) {
 	b.maybeStored = b.maybeStored || e.maybeStored()
 	follows := e.Reason == SequenceGap || e.Reason == UnknownProducer
 	switch head := b == l.oldest() && !l.broken; {
-	case follows && !head:
+	case follows && (!head || b.followed):
 		l.stalled = true
 	case !head || l.passes(e):
 		l.stall(e, now)

@@ -221,3 +221,38 @@ func TestSequencesWrap(t *testing.T) {
 		t.Fatalf("sequences %v", s)
 	}
 }
+
+// A node may judge the second of two batches before the first, which came to it by way of another node.
+func TestAGapThatAPredecessorCausedIsNotFinalThoughThePredecessorIsStored(t *testing.T) {
+	now := time.Now()
+	l := &lane{producer: recordbatch.Producer{ID: 7}}
+	via := &pigeon{}
+	var batches []*batch
+	for i := range 2 {
+		l.open = newBatch(l, now)
+		l.open.add(Record{Value: []byte("v")}, 10)
+		l.close(now)
+		b := l.next(now, 5)
+		if err := l.freeze(b); err != nil {
+			t.Fatal(err)
+		}
+		l.sent(b, via, uint64(i), now)
+		batches = append(batches, b)
+	}
+	gap := &Error{Reason: SequenceGap, Code: codes.FailedPrecondition}
+	l.acked(batches[0], Receipt{Count: 1})
+	l.refused(batches[1], gap, now)
+	l.drain()
+	if batches[1].settled {
+		t.Fatalf("failed for good: %v", batches[1].ack.Err)
+	}
+	b := l.next(now, 5)
+	if b != batches[1] {
+		t.Fatal("it is not sent again")
+	}
+	l.sent(b, via, 3, now)
+	l.refused(b, gap, now)
+	if !b.settled && !l.broken {
+		t.Fatal("a gap of a batch that nothing is before is final")
+	}
+}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -236,4 +237,41 @@ func TestADifferentBootstrapIsRefused(t *testing.T) {
 	if _, err := f.step(1); !errors.As(err, &data) {
 		t.Fatalf("swapped addresses: %v", err)
 	}
+}
+
+func TestANodeThatIsStillFoundingNeedsNoBootstrapFlagToWaitForTheOthers(t *testing.T) {
+	kv := store.NewMem()
+	b := new(store.Batch)
+	store.PutNode(b, store.Node{Cluster: "c-1", StoreID: "s-1", NodeID: 1, State: raftv1.StoreState_STORE_STATE_FOUNDING,
+		Bootstrap: "1=127.0.0.1:1,2=" + freeAddr(t) + ",3=" + freeAddr(t)})
+	if err := kv.Commit(b, true); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	waits := slog.New(slog.NewTextHandler(cancelOn{"does not answer", cancel}, nil))
+	_, err := Start(ctx, Config{ID: 1, KV: kv, ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Logger: waits})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("%v: it did not wait for the nodes that it founds the cluster with", err)
+	}
+	v, err := kv.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if groups, err := store.Groups(v); err != nil || len(groups) != 0 {
+		t.Fatalf("it formed groups %+v alone, %v", groups, err)
+	}
+}
+
+// cancelOn cancels when a text is logged.
+type cancelOn struct {
+	text   string
+	cancel context.CancelFunc
+}
+
+func (c cancelOn) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(c.text)) {
+		c.cancel()
+	}
+	return len(line), nil
 }

@@ -141,8 +141,14 @@ func (n *Node) servePeers(context.Context) (err error) {
 }
 
 func (n *Node) found(ctx context.Context) error {
+	// The stored set, not the one of this command line, which may be left out on a second start: a node that
+	// is still FOUNDING must wait for the same nodes as before.
+	set, err := ParseBootstrap(n.id.Bootstrap)
+	if err != nil {
+		return &DataError{fmt.Sprintf("the stored bootstrap set: %v", err)}
+	}
 	peers := map[raftcore.NodeID]string{}
-	for id, addr := range n.cfg.Bootstrap {
+	for id, addr := range set {
 		if id != n.id.NodeID {
 			peers[id] = addr
 		}
@@ -266,20 +272,19 @@ func (n *Node) close() error {
 	if n.http != nil {
 		errs = append(errs, n.http.Close())
 	}
-	if n.server != nil {
-		n.server.Close()
-	}
-	if n.services != nil {
-		n.services.Close()
-	}
-	if n.peers != nil {
-		errs = append(errs, n.peers.Close())
-	}
-	n.loops.Wait()
+	ended := make(chan error, 1)
+	go func() { ended <- n.closeServers() }()
 	var storage *StorageError
 	if errors.As(n.Err(), &storage) {
-		return errors.Join(errs...)
+		// A handler that reads from the failed store may never return, and the store's writer neither.
+		select {
+		case err := <-ended:
+			errs = append(errs, err)
+		case <-time.After(failedCloseTimeout):
+		}
+		return errors.Join(append(errs, n.closeListeners())...)
 	}
+	errs = append(errs, <-ended)
 	if n.core != nil {
 		errs = append(errs, n.core.Stop())
 	}
@@ -287,6 +292,23 @@ func (n *Node) close() error {
 		errs = append(errs, n.kv.Close())
 	}
 	return errors.Join(append(errs, n.closeListeners())...)
+}
+
+// failedCloseTimeout bounds how long Close waits for what may hang on a failed store.
+const failedCloseTimeout = 3 * time.Second
+
+func (n *Node) closeServers() (err error) {
+	if n.server != nil {
+		n.server.Close()
+	}
+	if n.services != nil {
+		n.services.Close()
+	}
+	if n.peers != nil {
+		err = n.peers.Close()
+	}
+	n.loops.Wait()
+	return err
 }
 
 // closeListeners closes what no server has taken over; closing one again is no fault.

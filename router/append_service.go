@@ -113,6 +113,9 @@ func (st *appendStream) readAll() error {
 		if err != nil {
 			return err
 		}
+		if n := len(req.GetItems()); n > streamItemsMax {
+			return badField("items", "%d in one message, at most %d", n, streamItemsMax)
+		}
 		st.take(req.GetItems())
 	}
 }

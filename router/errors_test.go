@@ -143,6 +143,14 @@ func (r *errorRig) addAppends() {
 	corrupt[len(corrupt)-1] ^= 1
 	big := batch(r.t, recordbatch.None, strings.Repeat("x", testRecordBytesMax+1))
 	long := batch(r.t, recordbatch.None, slices.Repeat([]string{strings.Repeat("x", testRecordBytesMax)}, 5)...)
+	r.add("LogService.Append", invalidArgument, func() error {
+		rpc, err := r.log.Append(r.ctx)
+		if err := errors.Join(err, rpc.Send(&multiraftv1.AppendRequest{Items: make([]*multiraftv1.AppendItem, streamItemsMax+1)})); err != nil {
+			return err
+		}
+		_, err = rpc.Recv()
+		return err
+	})
 	r.add("LogService.AppendOnce", unknownProducer, call(from(1, 3)))
 	r.add("LogService.AppendOnce", sequenceGap, func() error {
 		return errors.Join(r.once(from(1, 0)), r.both(from(1, 5)))

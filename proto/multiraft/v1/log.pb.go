@@ -738,7 +738,7 @@ func (*AppendResult_Error) isAppendResult_Outcome() {}
 // AppendRequest carries the items that were waiting.
 type AppendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At least one.
+	// At least one, at most 8192; more end the stream with INVALID_ARGUMENT.
 	Items         []*AppendItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
