@@ -34,11 +34,13 @@ type Config struct {
 
 // Router is the actor that owns the table group -> mailbox.
 type Router struct {
-	cfg     Config
-	writer  *actor.PID
-	clock   *actor.PID
-	groups  map[raftcore.GroupID]*Hosted
-	birth   map[raftcore.GroupID]bool // the initial batch is on its way to the disk
+	cfg    Config
+	writer *actor.PID
+	clock  *actor.PID
+	groups map[raftcore.GroupID]*Hosted
+	birth  map[raftcore.GroupID]bool // the initial batch is on its way to the disk
+	// buried are the groups whose replica here was deleted. Born again, it would vote twice.
+	buried  map[raftcore.GroupID]bool
 	byPID   map[string]*Hosted
 	meta    *metadata.State
 	spawned uint64
@@ -56,7 +58,7 @@ type Router struct {
 // the node, since protoactor would restart it beside the replicas that it has.
 func Props(cfg Config) *actor.Props {
 	r := &Router{
-		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, byPID: map[string]*Hosted{},
+		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, buried: map[raftcore.GroupID]bool{}, byPID: map[string]*Hosted{},
 		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{},
 	}
 	opts := append([]actor.PropsOption{
@@ -100,9 +102,11 @@ func (r *Router) start(ctx actor.Context) {
 		return
 	}
 	for _, g := range stored {
-		if !g.Tombstone {
-			r.spawn(ctx, g.Group, false)
+		if g.Tombstone {
+			r.buried[g.Group] = true
+			continue
 		}
+		r.spawn(ctx, g.Group, false)
 	}
 	r.publish()
 }
@@ -192,7 +196,7 @@ func (r *Router) metadataApplied(ctx actor.Context, s *metadata.State) {
 }
 
 func (r *Router) reconcile(ctx actor.Context, g metadata.Group) {
-	if r.groups[g.ID] != nil || r.birth[g.ID] {
+	if r.groups[g.ID] != nil || r.birth[g.ID] || r.buried[g.ID] {
 		return
 	}
 	for i, member := range g.Replicas {

@@ -193,6 +193,27 @@ func TestATopicPlacedHereIsBornAndSpawnedOnce(t *testing.T) {
 	}
 }
 
+func TestADeletedReplicaIsNeverBornAgain(t *testing.T) {
+	r := newCoreRig(t)
+	r.command(&metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{
+		Node: &metav1.Node{NodeId: 1, StoreId: "s", StartNumber: 1, ClientAddr: "a", PeerAddr: "b"}}}})
+	r.createTopic("t", 1)
+	g := r.core.Table().Groups()[1]
+	b := new(store.Batch)
+	store.PutTombstone(b, g, 1)
+	must(t, r.kv.Commit(b, true))
+	r.startCore() // the metadata still place the group here
+	if got := r.core.Table().Groups(); len(got) != 1 {
+		t.Fatalf("groups %v", got)
+	}
+	v, err := r.kv.View()
+	must(t, err)
+	defer v.Close()
+	if _, err := store.CurrentGeneration(v, g); !errors.Is(err, store.ErrTombstone) {
+		t.Fatalf("%v", err)
+	}
+}
+
 func TestMessagesOfAGroupThatIsBeingBornAreDroppedWithoutAWord(t *testing.T) {
 	r := newCoreRig(t)
 	r.command(&metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{
