@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
@@ -159,6 +160,6 @@ func (f *founder) save(b *store.Batch, next store.Node) error {
 	}
 	f.self = next
 	f.saved(next)
-	f.log.Info("founding the cluster", "state", next.State.String(), "cluster", next.Cluster)
+	f.log.Info("founding the cluster", "state", strings.TrimPrefix(next.State.String(), "STORE_STATE_"), "cluster", next.Cluster)
 	return nil
 }
