@@ -37,8 +37,10 @@ func openStore(cfg Config, onFatal func(error), counters *store.Counters) (store
 	switch {
 	case errors.Is(err, store.ErrLocked):
 		return nil, &DataError{fmt.Sprintf("data directory %s is in use by another process", cfg.DataDir)}
+	case errors.Is(err, store.ErrForeign), errors.Is(err, store.ErrNewerFormat):
+		return nil, &DataError{fmt.Sprintf("data directory %s: %v", cfg.DataDir, err)}
 	case err != nil:
-		return nil, &DataError{fmt.Sprintf("the store in %s does not open, and the node stays out: %v", cfg.DataDir, err)}
+		return nil, &StorageError{fmt.Errorf("the store in %s does not open, and the node stays out: %w", cfg.DataDir, err)}
 	}
 	return kv, nil
 }

@@ -1,8 +1,13 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -86,6 +91,58 @@ func TestANodeThatFailsToStartLeavesNothingBehind(t *testing.T) {
 		t.Fatalf("what the first attempt left: %v", err)
 	}
 	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADamagedStoreIsAStorageFailureAndNotTakenForEmpty(t *testing.T) {
+	dir := t.TempDir()
+	n, err := Start(t.Context(), config(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	manifests, err := filepath.Glob(filepath.Join(dir, storeDir, "MANIFEST-*"))
+	if err != nil || len(manifests) == 0 {
+		t.Fatalf("manifests %v, %v", manifests, err)
+	}
+	for _, m := range manifests {
+		if err := os.WriteFile(m, []byte("garbage"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var storage *StorageError
+	if _, err := Start(t.Context(), config(dir)); !errors.As(err, &storage) {
+		t.Fatalf("%v, want a storage failure", err)
+	}
+}
+
+func TestANodeThatWaitsForOthersLivesAndIsNotReady(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.HTTPAddr, cfg.PeerAddr, cfg.ClientAddr = freeAddr(t), freeAddr(t), freeAddr(t)
+	cfg.Bootstrap = map[raftcore.NodeID]string{1: cfg.PeerAddr, 2: freeAddr(t)}
+	ctx, cancel := context.WithCancel(t.Context())
+	cfg.Logger = slog.New(slog.NewTextHandler(cancelOn{"does not answer", func() {
+		for path, want := range map[string]int{"/livez": 200, "/readyz": 503, "/metrics": 200} {
+			resp, err := http.Get("http://" + cfg.HTTPAddr + path)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s: %d, want %d", path, resp.StatusCode, want)
+			}
+		}
+		if conn, err := net.Dial("tcp", cfg.ClientAddr); err == nil {
+			conn.Close()
+			t.Error("clients are let in and nobody answers them")
+		}
+		cancel()
+	}}, nil))
+	if _, err := Start(ctx, cfg); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 }

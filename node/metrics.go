@@ -51,6 +51,9 @@ func (n *Node) metricsHandler() (http.Handler, error) {
 
 // gauges shows what the boards of the replicas say now.
 func (n *Node) gauges(f func(name, help string, v float64)) {
+	if !n.started.Load() {
+		return
+	}
 	var leaders, leaderless, failed, replicas float64
 	t := n.core.Table()
 	for _, g := range t.Groups() {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/multiraftd/multiraftd/actors"
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 	"github.com/multiraftd/multiraftd/router"
@@ -43,6 +45,7 @@ type Node struct {
 	bootID    []byte
 	peers     *transport.Transport
 	core      *router.Core
+	started   atomic.Bool // core is there; for those who may ask before
 	services  *router.Services
 	server    *router.Server
 	http      *http.Server
@@ -69,7 +72,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg.withDefaults(), ready: make(chan struct{}), done: make(chan struct{})}
-	for _, step := range []func(context.Context) error{n.listen, n.openStore, n.servePeers, n.found, n.startCore, n.serve} {
+	for _, step := range []func(context.Context) error{n.listen, n.openStore, n.servePeers, n.serveHTTP, n.found, n.startCore, n.serve} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -159,7 +162,21 @@ func (n *Node) found(ctx context.Context) error {
 	}
 	n.cfg.Logger.Info("starting", "node", n.id.NodeID, "version", n.cfg.Version, "data", n.cfg.DataDir,
 		"client", n.cfg.AdvertiseClient, "peer", n.cfg.AdvertisePeer, "http", addrOf(n.httpLis))
-	return f.run(ctx)
+	if n.id.State == raftv1.StoreState_STORE_STATE_FORMED {
+		return nil
+	}
+	// Clients are refused meanwhile, rather than accepted and left without an answer.
+	addr := n.clientLis.Addr().String()
+	if err := n.clientLis.Close(); err != nil {
+		return err
+	}
+	if err := f.run(ctx); err != nil {
+		return err
+	}
+	if n.clientLis, err = listenPatiently(ctx, addr); err != nil {
+		return fmt.Errorf("--client-addr: %w", err)
+	}
+	return nil
 }
 
 func (n *Node) startCore(context.Context) (err error) {
@@ -170,6 +187,7 @@ func (n *Node) startCore(context.Context) (err error) {
 	n.cfg.Logger.Info("member", "node", n.self.NodeID, "cluster", n.self.Cluster, "start", n.self.Start)
 	n.core = router.StartCore(n.coreConfig())
 	n.services = router.NewServices(n.servicesConfig())
+	n.started.Store(true)
 	n.setPeers()
 	return n.peers.Start(transport.Identity{
 		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: n.bootID,
@@ -193,7 +211,7 @@ func (n *Node) coreConfig() router.Config {
 	}
 }
 
-func (n *Node) serve(context.Context) (err error) {
+func (n *Node) serve(context.Context) error {
 	var ctx context.Context
 	ctx, n.stop = context.WithCancel(context.Background())
 	n.loops.Go(func() { n.tickLoop(ctx) })
@@ -206,6 +224,12 @@ func (n *Node) serve(context.Context) (err error) {
 			n.fail(fmt.Errorf("serving clients: %w", err))
 		}
 	})
+	return nil
+}
+
+// serveHTTP answers probes from now on: a node that waits for others to found the cluster lives and is not
+// ready.
+func (n *Node) serveHTTP(context.Context) (err error) {
 	if n.httpLis == nil {
 		return nil
 	}

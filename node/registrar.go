@@ -34,6 +34,9 @@ func (n *Node) unready() error {
 	if err := n.Err(); err != nil {
 		return err
 	}
+	if !n.started.Load() {
+		return errors.New("the cluster is being founded: not all nodes of --bootstrap have answered yet")
+	}
 	t := n.core.Table()
 	h, ok := t.Hosted(raftcore.MetadataGroup)
 	if !ok {
@@ -115,7 +118,7 @@ func (n *Node) setPeers() {
 
 // known is what the metadata says about a peer's store and start (rule 19).
 func (n *Node) known(id uint64) (start uint64, storeID string, ok bool) {
-	if n.core == nil {
+	if !n.started.Load() {
 		return 0, "", false
 	}
 	rec, ok := n.core.Table().Meta.Node(raftcore.NodeID(id))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -206,7 +207,8 @@ func (p *peer) ended(wasUp bool, err error) {
 	}
 	p.t.counters.ConnectFailures.Add(1)
 	log := p.t.cfg.Logger.Debug
-	if text := err.Error(); text != p.complained {
+	// A peer that has not been founded yet is no news: the founding tells what it waits for.
+	if text := err.Error(); text != p.complained && !strings.Contains(text, ErrNotStarted.Error()) {
 		p.complained, log = text, p.t.cfg.Logger.Warn
 	}
 	log("cannot connect to peer", "peer", p.node, "addr", p.addr, "err", err)

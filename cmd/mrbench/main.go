@@ -57,6 +57,7 @@ func newRoot() *cobra.Command {
 			if len(args) > 0 {
 				return usage(fmt.Errorf("there is no command %q", args[0]))
 			}
+			cmd.SetOut(cmd.ErrOrStderr()) // stdout is for results
 			if err := cmd.Help(); err != nil {
 				return err
 			}

@@ -62,6 +62,7 @@ func newRoot() *cobra.Command {
 
 // needCommand is what a command does that only groups others.
 func needCommand(cmd *cobra.Command, _ []string) error {
+	cmd.SetOut(cmd.ErrOrStderr()) // stdout is for data
 	if err := cmd.Help(); err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func overlayFile(flags *pflag.FlagSet, values map[string]any) (faults []string) 
 	}
 	for _, key := range slices.Sorted(slices.Values(k.Keys())) {
 		if _, known := values[key]; !known || key == "config" {
-			faults = append(faults, fmt.Sprintf("%s: unknown key %q; the keys are the flags of multiraftd start", name, key))
+			faults = append(faults, fmt.Sprintf("%s: unknown key %q; the keys are the flags of multiraftd start", name, strings.ReplaceAll(key, "\x00", ".")))
 			continue
 		}
 		values[key] = k.String(key)

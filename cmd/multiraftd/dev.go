@@ -156,11 +156,11 @@ func (o *devOptions) greet(w io.Writer, nodes []*node.Node, took time.Duration) 
 		addrs = append(addrs, n.ClientAddr())
 	}
 	fmt.Fprintf(w, "ready in %v. In another terminal, in this directory:\n\n", took.Round(time.Millisecond))
-	ctl := "bin/mrctl"
 	if o.basePort != devBasePort || o.nodes != 3 {
-		ctl += " --addr " + strings.Join(addrs, ",")
+		fmt.Fprintf(w, "  export MULTIRAFT_ADDR=%s\n", strings.Join(addrs, ","))
 	}
-	fmt.Fprintf(w, "  %s topic create hello --partitions 3 --replicas %d && seq 1 10 | %s append hello && %s read hello\n\n", ctl, min(o.nodes, 3), ctl, ctl)
+	fmt.Fprintf(w, "  bin/mrctl topic create hello --partitions 3 --replicas %d\n", min(o.nodes, 3))
+	fmt.Fprint(w, "  seq 1 10 | bin/mrctl append hello\n  bin/mrctl read hello --from start --to end\n  bin/mrctl cluster status\n\n")
 	fmt.Fprintln(w, "Ctrl-C stops the cluster.")
 }
 
