@@ -281,8 +281,12 @@ func (n *Node) fail(err error) {
 
 func (n *Node) storeFailed(err error) { n.fail(&StorageError{err}) }
 
-// Close stops the node: services first, then connections, actors and the store. What clients wait for ends.
-// After a storage failure the store is left as it is: its writer may never return.
+// ErrStoreInUse says that Close has returned while something of the node still hung on its failed store.
+var ErrStoreInUse = errors.New("the store is still in use")
+
+// Close stops the node: services first, then connections, actors and the store. What clients wait for ends,
+// and nothing uses Config.KV any more. After a storage failure the node's own store is left as it is, and
+// ErrStoreInUse says that its writer or a reader did not return in time.
 func (n *Node) Close() error {
 	n.closing.Do(func() { n.closeErr = n.close() })
 	return n.closeErr
@@ -297,7 +301,7 @@ func (n *Node) close() error {
 		errs = append(errs, n.http.Close())
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- n.closeServers() }()
+	go func() { ended <- errors.Join(n.closeServers(), n.stopCore()) }()
 	var storage *StorageError
 	if errors.As(n.Err(), &storage) {
 		// A handler that reads from the failed store may never return, and the store's writer neither.
@@ -305,13 +309,11 @@ func (n *Node) close() error {
 		case err := <-ended:
 			errs = append(errs, err)
 		case <-time.After(failedCloseTimeout):
+			errs = append(errs, fmt.Errorf("%w after %v: it has failed", ErrStoreInUse, failedCloseTimeout))
 		}
 		return errors.Join(append(errs, n.closeListeners())...)
 	}
 	errs = append(errs, <-ended)
-	if n.core != nil {
-		errs = append(errs, n.core.Stop())
-	}
 	if n.kv != nil && n.cfg.KV == nil {
 		errs = append(errs, n.kv.Close())
 	}
@@ -320,6 +322,13 @@ func (n *Node) close() error {
 
 // failedCloseTimeout bounds how long Close waits for what may hang on a failed store.
 const failedCloseTimeout = 3 * time.Second
+
+func (n *Node) stopCore() error {
+	if n.core == nil {
+		return nil
+	}
+	return n.core.Stop()
+}
 
 func (n *Node) closeServers() (err error) {
 	if n.server != nil {
