@@ -1,7 +1,10 @@
 package raftcore
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 )
 
@@ -90,14 +93,20 @@ func (c *Core) FsyncedReplicas(i Index) int {
 	return n
 }
 
-// Successor returns the voter that leadership is best handed to: heard from lately and furthest ahead, the
-// lowest id among equals. 0 = none.
+// Successor returns the voter that leadership is best handed to: heard from lately, caught up and furthest
+// ahead, the lowest id among equals. 0 = none.
 func (c *Core) Successor() ReplicaID {
-	var best Progress
-	for _, p := range c.Progress() {
-		if p.Voter && p.Active && p.Replica != c.cfg.Self && (best.Replica == noReplica || p.Match > best.Match) {
-			best = p
-		}
+	if c.needLeader() != nil {
+		return noReplica
 	}
-	return best.Replica
+	now := c.situation()
+	return now.fittest(c.conf.GetVoters())
+}
+
+// onlyVoter returns r if it is a voter, and remains one when a joint configuration is left.
+func onlyVoter(conf *raftpb.ConfState, r ReplicaID) []uint64 {
+	if !slices.Contains(conf.GetVoters(), uint64(r)) {
+		return nil
+	}
+	return []uint64{uint64(r)}
 }
