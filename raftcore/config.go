@@ -46,7 +46,8 @@ type Config struct {
 	// ElectionTicks is how many ticks without a leader start an election (at least, at most twice as many);
 	// HeartbeatTicks how many lie between heartbeats. Required; at least ten heartbeats per election.
 	ElectionTicks, HeartbeatTicks int
-	// Members are the group's replicas and the nodes that host them, learners included. Required.
+	// Members are the group's replicas and the nodes that host them, learners included. Required, but for a
+	// replica that a snapshot has yet to fill: it has applied nothing.
 	Members map[ReplicaID]NodeID
 	// Vouch says whether the cluster's metadata know r as a replica of this group on node n. It is asked
 	// only for requests of replicas that are not in Members: a later leader may be unknown here.
@@ -81,7 +82,7 @@ func (c *Config) Validate() error {
 	fault(c.Storage == nil, "no storage")
 	fault(c.HeartbeatTicks <= 0, "no heartbeat ticks")
 	fault(c.ElectionTicks < electionTicksMin*c.HeartbeatTicks, "election timeout below ten heartbeats")
-	fault(len(c.Members) == 0, "no members")
+	fault(len(c.Members) == 0 && c.Applied != 0, "no members")
 	fault(c.EntryBytesMax < 0, "negative entry size")
 	return errors.Join(faults...)
 }
