@@ -11,7 +11,7 @@ import (
 )
 
 func TestAConfigIsRefusedWithAllItsFaults(t *testing.T) {
-	_, err := New(Config{Self: ReplicaID(raft.LocalApplyThread), EntryBytesMax: -1})
+	_, err := New(Config{Self: ReplicaID(raft.LocalApplyThread), Applied: 1, EntryBytesMax: -1})
 	if !errors.Is(err, ErrConfig) {
 		t.Fatal(err)
 	}

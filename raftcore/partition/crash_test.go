@@ -19,6 +19,7 @@ func TestReplayingTheLogAfterACrashGivesTheSameAnswersAndTheSameState(t *testing
 			for range rapid.IntRange(0, 4).Draw(t, "batches") {
 				payloads = append(payloads, batchOf(anyBatch(t)))
 			}
+			payloads = anyTruncation(t, w, payloads)
 			now := rapid.SampledFrom([]int64{1, 2, sessionMillisMax, 2 * sessionMillisMax}).Draw(t, "time")
 			given = append(given, summary(w.apply(now, payloads...)))
 		}

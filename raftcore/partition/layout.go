@@ -11,19 +11,25 @@ import (
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
-// The key spaces under the machine's prefix. Values begin with version.
+// The key spaces under the machine's prefix.
 const (
 	recordSpace  = 0
 	rowSpace     = 1
 	sessionSpace = 2
+)
 
-	version = 1
+// Versions of values: their first byte. Version 1 of record and row knew no bytes and no truncation; what it
+// left counts as no bytes.
+const (
+	recordVersion  = 2
+	rowVersion     = 2
+	sessionVersion = 1
 )
 
 // Most bytes of the values, for sizing buffers.
 const (
-	recordBytesMax  = 1 + 3*binary.MaxVarintLen64
-	rowBytesMax     = 1 + 4*binary.MaxVarintLen64 // and binary.MaxVarintLen32 per batch not accepted
+	recordBytesMax  = 1 + 6*binary.MaxVarintLen64
+	rowBytesMax     = 1 + 5*binary.MaxVarintLen64 // and binary.MaxVarintLen32 per batch not accepted
 	sessionBytesMax = 1 + binary.MaxVarintLen16 + 2*binary.MaxVarintLen64 + 1 + windowBatches*(2*binary.MaxVarintLen32+binary.MaxVarintLen64)
 	idBytes         = 1 + 8
 )
@@ -33,7 +39,13 @@ type bounds struct {
 	next       raftcore.Offset // the high watermark: offset of the next record
 	logStart   raftcore.Offset
 	timeMillis int64 // largest time of any entry
+	// Bytes of batches before next and before the row that holds logStart, over the partition's whole life.
+	endBytes, startBytes uint64
+	discarded            raftcore.Index // the last entry that has no record from logStart on, by truncation; 0 = none
 }
+
+// bytes is the size of the batches that are stored.
+func (b *bounds) bytes() int64 { return int64(b.endBytes - b.startBytes) }
 
 // row says where the records from offset first on are.
 type row struct {
@@ -41,7 +53,8 @@ type row struct {
 	index      raftcore.Index
 	timeMillis int64    // of the entry; never smaller than an earlier row's
 	records    int64    // in accepted batches
-	refused    []uint64 // ordinals of the entry's batches that were not accepted, ascending
+	startBytes uint64   // of batches before this row, over the partition's whole life
+	refused    []uint64 // ordinals of the entry's payloads that are not accepted batches, ascending
 }
 
 func (r *row) end() raftcore.Offset { return r.first + raftcore.Offset(r.records) }
@@ -59,17 +72,21 @@ func rowKey(prefix []byte, first raftcore.Offset) []byte {
 }
 
 func appendRecord(dst []byte, b bounds) []byte {
-	dst = append(dst, version)
+	dst = append(dst, recordVersion)
 	dst = binary.AppendUvarint(dst, uint64(b.next))
 	dst = binary.AppendUvarint(dst, uint64(b.logStart))
-	return binary.AppendVarint(dst, b.timeMillis)
+	dst = binary.AppendVarint(dst, b.timeMillis)
+	dst = binary.AppendUvarint(dst, b.endBytes)
+	dst = binary.AppendUvarint(dst, b.startBytes)
+	return binary.AppendUvarint(dst, uint64(b.discarded))
 }
 
 func appendRow(dst []byte, r *row) []byte {
-	dst = append(dst, version)
+	dst = append(dst, rowVersion)
 	dst = binary.AppendUvarint(dst, uint64(r.index))
 	dst = binary.AppendVarint(dst, r.timeMillis)
 	dst = binary.AppendUvarint(dst, uint64(r.records))
+	dst = binary.AppendUvarint(dst, r.startBytes)
 	dst = binary.AppendUvarint(dst, uint64(len(r.refused)))
 	for _, ordinal := range r.refused {
 		dst = binary.AppendUvarint(dst, ordinal)
@@ -78,7 +95,7 @@ func appendRow(dst []byte, r *row) []byte {
 }
 
 func appendSession(dst []byte, s *session) []byte {
-	dst = append(dst, version)
+	dst = append(dst, sessionVersion)
 	dst = binary.AppendUvarint(dst, uint64(s.epoch))
 	dst = binary.AppendUvarint(dst, s.written)
 	dst = binary.AppendVarint(dst, s.timeMillis)
@@ -93,15 +110,17 @@ func appendSession(dst []byte, s *session) []byte {
 
 // fields takes numbers off a value. The first that is not there makes it bad for good.
 type fields struct {
-	rest []byte
-	bad  bool
+	version byte
+	rest    []byte
+	bad     bool
 }
 
-func open(value []byte) fields {
-	if len(value) == 0 || value[0] != version {
+// open takes the version off a value, which must not be newer than what is known.
+func open(value []byte, newest byte) fields {
+	if len(value) == 0 || value[0] == 0 || value[0] > newest {
 		return fields{bad: true}
 	}
-	return fields{rest: value[1:]}
+	return fields{version: value[0], rest: value[1:]}
 }
 
 func (f *fields) uvarint() uint64 {
@@ -136,9 +155,12 @@ func loadBounds(v store.View, prefix []byte) (bounds, error) {
 	if err != nil {
 		return bounds{}, fmt.Errorf("partition: machine record: %w", err)
 	}
-	f := open(value)
+	f := open(value, recordVersion)
 	b := bounds{next: raftcore.Offset(f.uvarint()), logStart: raftcore.Offset(f.uvarint()), timeMillis: f.varint()}
-	if !f.done() || b.logStart < 0 || b.logStart > b.next {
+	if f.version >= 2 {
+		b.endBytes, b.startBytes, b.discarded = f.uvarint(), f.uvarint(), raftcore.Index(f.uvarint())
+	}
+	if !f.done() || b.logStart < 0 || b.logStart > b.next || b.startBytes > b.endBytes || b.endBytes > math.MaxInt64 {
 		return bounds{}, corrupt("machine record %x", value)
 	}
 	return b, nil
@@ -153,9 +175,12 @@ func idOf(key []byte) uint64 {
 }
 
 func decodeRow(key, value []byte) (row, error) {
-	f := open(value)
+	f := open(value, rowVersion)
 	r := row{first: raftcore.Offset(idOf(key)), index: raftcore.Index(f.uvarint()),
 		timeMillis: f.varint(), records: int64(f.uvarint())}
+	if f.version >= 2 {
+		r.startBytes = f.uvarint()
+	}
 	if n := f.uvarint(); n > 0 && n <= uint64(len(f.rest)) { // each takes a byte at least
 		r.refused = make([]uint64, n)
 	} else if n > 0 {
@@ -171,7 +196,7 @@ func decodeRow(key, value []byte) (row, error) {
 }
 
 func decodeSession(key, value []byte) (*session, error) {
-	f := open(value)
+	f := open(value, sessionVersion)
 	s := &session{id: int64(idOf(key)), epoch: int16(f.uvarint()), written: f.uvarint(), timeMillis: f.varint()}
 	n := f.uvarint()
 	if f.bad || n == 0 || n > windowBatches {

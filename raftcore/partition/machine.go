@@ -21,13 +21,13 @@ const (
 // Machine is the state of one partition.
 //
 // Invariant: the rows in the store cover [log start, next) without a gap or overlap. Checked when a machine
-// opens (the last row) and when rows are read.
+// opens (the first and the last row) and when rows are read.
 type Machine struct {
 	prefix    []byte
 	recordKey []byte
 	bounds    bounds
 	sessions  sessions
-	refused   []uint64 // of the entry being applied; kept for its memory
+	refused   []uint64 // of the entry being applied: payloads that are not accepted batches; kept for its memory
 }
 
 // Open loads the machine from what its Apply calls have stored under prefix.
@@ -37,10 +37,28 @@ func Open(v store.View, prefix []byte) (*Machine, error) {
 	if m.bounds, err = loadBounds(v, prefix); err != nil {
 		return nil, err
 	}
+	if err := m.checkFirstRow(v); err != nil {
+		return nil, err
+	}
 	if err := m.checkLastRow(v); err != nil {
 		return nil, err
 	}
 	return m, m.loadSessions(v)
+}
+
+func (m *Machine) checkFirstRow(v store.View) error {
+	if m.bounds.logStart == m.bounds.next {
+		return nil
+	}
+	first, err := rowAt(v, m.prefix, m.bounds.logStart)
+	if err != nil {
+		return err
+	}
+	if first.startBytes != m.bounds.startBytes || first.index <= m.bounds.discarded {
+		return corrupt("the index begins with entry %d after %d bytes, the machine record says after entry %d and %d bytes",
+			first.index, first.startBytes, m.bounds.discarded, m.bounds.startBytes)
+	}
+	return nil
 }
 
 func (m *Machine) checkLastRow(v store.View) error {
@@ -93,8 +111,15 @@ func (m *Machine) Bounds() (logStart, highWatermark raftcore.Offset) {
 	return m.bounds.logStart, m.bounds.next
 }
 
-// Apply judges the record batches of a committed entry in order, each on its own, gives accepted ones their
-// offsets, and adds to b what must be stored. The state in memory moves now.
+// Bytes returns the size of the record batches that are stored.
+func (m *Machine) Bytes() int64 { return m.bounds.bytes() }
+
+// Discarded returns the last entry that holds no record any more, by truncation; 0 = none does. Entries up to
+// it may leave the Raft log.
+func (m *Machine) Discarded() raftcore.Index { return m.bounds.discarded }
+
+// Apply judges the record batches and truncations of a committed entry in order, each on its own, gives
+// accepted batches their offsets, and adds to b what must be stored. The state in memory moves now.
 func (m *Machine) Apply(at raftcore.Position, e *raftcore.Entry, b *store.Batch) []raftcore.Outcome {
 	before := m.bounds
 	m.bounds.timeMillis = max(m.bounds.timeMillis, e.Time)
@@ -102,13 +127,20 @@ func (m *Machine) Apply(at raftcore.Position, e *raftcore.Entry, b *store.Batch)
 	m.refused = m.refused[:0]
 	outcomes := make([]raftcore.Outcome, len(e.Payloads))
 	for i, payload := range e.Payloads {
+		if t, ok := decodeTruncation(payload); ok {
+			outcomes[i] = m.truncate(t, at.Index, before.next)
+			m.refused = append(m.refused, uint64(i))
+			continue
+		}
 		outcomes[i] = m.judge(payload)
 		if outcomes[i].Verdict != raftcore.Accepted {
 			m.refused = append(m.refused, uint64(i))
+			continue
 		}
+		m.bounds.endBytes += uint64(len(payload))
 	}
 	if m.bounds != before {
-		m.store(at, before.next, b)
+		m.store(at, before, b)
 	}
 	return outcomes
 }
@@ -164,14 +196,18 @@ func (m *Machine) dropSessions(b *store.Batch) {
 	}
 }
 
-// store adds the row of the entry, the sessions that changed and the machine record to b. All keys and
-// values of one call share one piece of memory.
-func (m *Machine) store(at raftcore.Position, first raftcore.Offset, b *store.Batch) {
+// store adds the row of the entry, the sessions that changed and the machine record to b, and deletes the rows
+// before a log start that has moved. All keys and values of one call share one piece of memory.
+func (m *Machine) store(at raftcore.Position, before bounds, b *store.Batch) {
+	if m.bounds.logStart != before.logStart {
+		b.DeleteRange(rowKey(m.prefix, 0), rowKey(m.prefix, m.bounds.logStart))
+	}
+	first := before.next
 	changed := m.sessions.changed
 	key := len(m.prefix) + idBytes
 	buf := make([]byte, 0, recordBytesMax+key+rowBytesMax+len(m.refused)*binary.MaxVarintLen32+len(changed)*(key+sessionBytesMax))
 	if first != m.bounds.next {
-		r := row{first, at.Index, m.bounds.timeMillis, int64(m.bounds.next - first), m.refused}
+		r := row{first, at.Index, m.bounds.timeMillis, int64(m.bounds.next - first), before.endBytes, m.refused}
 		buf = appendID(buf, m.prefix, rowSpace, uint64(first))
 		buf = appendRow(buf, &r)
 		buf = set(b, buf, key)

@@ -60,11 +60,14 @@ func TestLimitsOfApplyDoNotDependOnConfiguration(t *testing.T) {
 
 func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
 	for name, damage := range map[string]func(b *store.Batch){
-		"record of a version to come": func(b *store.Batch) { b.Set(recordKey(testPrefix), []byte{2, 0, 0, 0}) },
+		"record of a version to come": func(b *store.Batch) { b.Set(recordKey(testPrefix), []byte{3, 3, 0, 0, 0, 0, 0}) },
+		"row of a version to come":    func(b *store.Batch) { b.Set(rowKey(testPrefix, 0), []byte{3, 3, 2, 3, 0, 0}) },
 		"record cut short":            func(b *store.Batch) { b.Set(recordKey(testPrefix), []byte{1, 3}) },
 		"log start after the end":     func(b *store.Batch) { b.Set(recordKey(testPrefix), appendRecord(nil, bounds{next: 3, logStart: 4})) },
 		"record behind the rows":      func(b *store.Batch) { b.Set(recordKey(testPrefix), appendRecord(nil, bounds{next: 2})) },
 		"record gone":                 func(b *store.Batch) { b.Delete(recordKey(testPrefix)) },
+		"row with other bytes":        func(b *store.Batch) { b.Set(rowKey(testPrefix, 0), []byte{2, 3, 2, 3, 9, 0}) },
+		"row of a discarded entry":    func(b *store.Batch) { b.Set(recordKey(testPrefix), appendRecord(nil, bounds{next: 3, discarded: 3})) },
 		"row gone":                    func(b *store.Batch) { b.Delete(rowKey(testPrefix, 0)) },
 		"row unreadable":              func(b *store.Batch) { b.Set(rowKey(testPrefix, 0), []byte{1}) },
 		"row that refuses endlessly":  func(b *store.Batch) { b.Set(rowKey(testPrefix, 0), []byte{1, 3, 2, 3, 0xff, 0xff, 0xff, 0x7f}) },

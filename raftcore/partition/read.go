@@ -63,20 +63,8 @@ func OffsetAt(v store.View, prefix []byte, timestampMillis int64) (raftcore.Offs
 	if err != nil {
 		return 0, err
 	}
-	// Records before lo are too early, those from hi on are not. Each probe costs one seek.
-	lo, hi := b.logStart, b.next
-	for lo < hi {
-		r, err := rowAt(v, prefix, lo+(hi-lo)/2)
-		if err != nil {
-			return 0, err
-		}
-		if r.timeMillis >= timestampMillis {
-			hi = r.first
-		} else {
-			lo = r.end()
-		}
-	}
-	return lo, nil
+	o, err := b.search(v, prefix, func(r *row, millis int64) bool { return r.timeMillis >= millis }, timestampMillis)
+	return max(o, b.logStart), err // log start may be inside a row
 }
 
 // rowAt returns the row that holds an offset.

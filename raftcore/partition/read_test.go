@@ -64,7 +64,7 @@ func TestAReadOutsideTheBoundsNamesBothEnds(t *testing.T) {
 	w.apply(1, plain(5))
 	w.apply(1, plain(5))
 	var b store.Batch
-	b.Set(recordKey(testPrefix), appendRecord(nil, bounds{next: 10, logStart: 7}))
+	b.Set(recordKey(testPrefix), appendRecord(nil, bounds{next: 10, logStart: 7, endBytes: 200, startBytes: uint64(len(plain(5)))}))
 	b.Delete(rowKey(testPrefix, 0))
 	if err := w.kv.Commit(&b, false); err != nil {
 		t.Fatal(err)

@@ -109,6 +109,18 @@ func PutBirth(b *Batch, birth Birth) {
 	b.Set(dataKey(birth.Group, firstGeneration, kindApplied), state.encode())
 }
 
+// PutJoin adds the first records of a replica that comes to a group which exists: a log before the first entry
+// of any group, and no membership. Only a snapshot can fill it, since every group starts truncated, and until
+// then it neither votes for itself nor campaigns. Commit them synced, and only if the store has no record of
+// the group: a tombstone is one.
+func PutJoin(b *Batch, g raftcore.GroupID, r raftcore.ReplicaID) {
+	identity := StoredGroup{Group: g, Replica: r, Generation: firstGeneration}
+	state := State{ConfState: &raftpb.ConfState{}}
+	b.Set(groupKey(g, kindIdentity), identity.encode())
+	b.Set(groupKey(g, kindHard), encodeHardState(0, 0, 0))
+	b.Set(dataKey(g, firstGeneration, kindApplied), state.encode())
+}
+
 // PutTombstone deletes everything of the replica but the record that it was here. Commit it synced, and only
 // on an explicit order: never because something else does not mention the group.
 func PutTombstone(b *Batch, g raftcore.GroupID, r raftcore.ReplicaID) {
