@@ -67,11 +67,13 @@ type Progress struct {
 
 // Progress returns what this leader knows about the members, itself included, by ascending id.
 // Another replica than the leader knows nothing and returns nil.
-func (c *Core) Progress() []Progress {
+func (c *Core) Progress() []Progress { return c.AppendProgress(nil) }
+
+// AppendProgress appends to all what Progress returns.
+func (c *Core) AppendProgress(all []Progress) []Progress {
 	if c.needLeader() != nil {
-		return nil
+		return all
 	}
-	var all []Progress
 	c.rn.WithProgress(func(id uint64, kind raft.ProgressType, p tracker.Progress) {
 		r := ReplicaID(id)
 		all = append(all, Progress{r, c.members[r], Index(p.Match), kind == raft.ProgressTypePeer, p.RecentActive})
