@@ -13,6 +13,10 @@ type Counters struct {
 	LeaderStarts   atomic.Uint64
 	LeadersGone    atomic.Uint64
 	HeartbeatsHeld atomic.Uint64
+	StallHandovers atomic.Uint64
+	Truncations    atomic.Uint64
+	Discards       atomic.Uint64
+	AppendsShort   atomic.Uint64
 	Commits        atomic.Uint64
 	Syncs          atomic.Uint64
 	SyncedAppends  atomic.Uint64
@@ -30,6 +34,10 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_leader_starts_total", "", "", "Times that a replica here became leader.", c.LeaderStarts.Load())
 	f("replica_leaders_gone_total", "", "", "Leaders let go of because their process had ended.", c.LeadersGone.Load())
 	f("replica_heartbeats_held_total", "", "", "Heartbeats not sent because the disk has not synced for an election timeout.", c.HeartbeatsHeld.Load())
+	f("replica_stall_handovers_total", "", "", "Times that a leader here asked another replica to take over because the disk has not synced for an election timeout.", c.StallHandovers.Load())
+	f("replica_truncations_proposed_total", "", "", "Truncations proposed by leaders here because of retention.", c.Truncations.Load())
+	f("replica_log_discards_total", "", "", "Times that a replica here discarded the start of its Raft log.", c.Discards.Load())
+	f("replica_appends_short_of_space_total", "", "", "Appends of leaders not taken because the disk is nearly full.", c.AppendsShort.Load())
 	f("log_commits_total", "", "", "Batches committed to the log.", c.Commits.Load())
 	f("log_syncs_total", "", "", "Batches committed with an fsync.", c.Syncs.Load())
 	f("log_synced_appends_total", "", "", "Raft appends, of all groups, that shared those fsyncs.", c.SyncedAppends.Load())

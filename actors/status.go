@@ -21,6 +21,9 @@ type Status struct {
 	Hash          uint64
 	LogStart      raftcore.Offset
 	HighWatermark raftcore.Offset
+	Bytes         int64             // of records stored, where the machine has such
+	FirstIndex    raftcore.Index    // of the Raft log
+	Stalled       bool              // a write has not been synced for an election timeout
 	Voters        []raftcore.NodeID // ascending
 	Learners      []raftcore.NodeID // ascending
 	Failure       string
@@ -52,6 +55,10 @@ func (r *Replica) publish() {
 		Last: st.Last, Commit: st.Commit, Applied: r.state.Applied, Hash: r.state.Hash,
 	}
 	s.LogStart, s.HighWatermark = r.machine.Bounds()
+	s.FirstIndex, s.Stalled = r.state.Truncated.Index+1, r.stalled >= r.cfg.ElectionTicks
+	if records, ok := r.machine.(Records); ok {
+		s.Bytes = records.Bytes()
+	}
 	if r.failure != nil {
 		s.Failure, s.Leader = r.failure.Error(), 0
 	}
@@ -70,7 +77,7 @@ func (r *Replica) publish() {
 func (s *Status) same(o *Status) bool {
 	return s.Role == o.Role && s.Term == o.Term && s.Leader == o.Leader && s.Last == o.Last && s.Commit == o.Commit &&
 		s.Applied == o.Applied && s.Hash == o.Hash && s.LogStart == o.LogStart && s.HighWatermark == o.HighWatermark &&
-		s.Failure == o.Failure && slices.Equal(s.Voters, o.Voters) && slices.Equal(s.Learners, o.Learners)
+		s.FirstIndex == o.FirstIndex && s.Stalled == o.Stalled && s.Failure == o.Failure && slices.Equal(s.Voters, o.Voters) && slices.Equal(s.Learners, o.Learners)
 }
 
 func (r *Replica) nodesOf(ids []uint64) []raftcore.NodeID {
