@@ -13,6 +13,9 @@ type Counters struct {
 	LeaderStarts   atomic.Uint64
 	LeadersGone    atomic.Uint64
 	HeartbeatsHeld atomic.Uint64
+	Changes        atomic.Uint64
+	Transfers      atomic.Uint64
+	TransfersLost  atomic.Uint64
 	StallHandovers atomic.Uint64
 	Truncations    atomic.Uint64
 	Discards       atomic.Uint64
@@ -34,6 +37,9 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_leader_starts_total", "", "", "Times that a replica here became leader.", c.LeaderStarts.Load())
 	f("replica_leaders_gone_total", "", "", "Leaders let go of because their process had ended.", c.LeadersGone.Load())
 	f("replica_heartbeats_held_total", "", "", "Heartbeats not sent because the disk has not synced for an election timeout.", c.HeartbeatsHeld.Load())
+	f("replica_membership_changes_total", "", "", "Membership changes proposed by leaders here.", c.Changes.Load())
+	f("replica_transfers_total", "", "", "Leadership transfers begun here.", c.Transfers.Load())
+	f("replica_transfers_failed_total", "", "", "Leadership transfers that another replica did not take.", c.TransfersLost.Load())
 	f("replica_stall_handovers_total", "", "", "Times that a leader here asked another replica to take over because the disk has not synced for an election timeout.", c.StallHandovers.Load())
 	f("replica_truncations_proposed_total", "", "", "Truncations proposed by leaders here because of retention.", c.Truncations.Load())
 	f("replica_log_discards_total", "", "", "Times that a replica here discarded the start of its Raft log.", c.Discards.Load())
