@@ -23,6 +23,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// NodeState says what a node is used for.
+type NodeState int32
+
+const (
+	// Takes replicas.
+	NodeState_NODE_STATE_UNSPECIFIED NodeState = 0
+	// Takes no new replicas, and those that it has are moved away.
+	NodeState_NODE_STATE_DRAINING NodeState = 1
+)
+
+// Enum value maps for NodeState.
+var (
+	NodeState_name = map[int32]string{
+		0: "NODE_STATE_UNSPECIFIED",
+		1: "NODE_STATE_DRAINING",
+	}
+	NodeState_value = map[string]int32{
+		"NODE_STATE_UNSPECIFIED": 0,
+		"NODE_STATE_DRAINING":    1,
+	}
+)
+
+func (x NodeState) Enum() *NodeState {
+	p := new(NodeState)
+	*p = x
+	return p
+}
+
+func (x NodeState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeState) Descriptor() protoreflect.EnumDescriptor {
+	return file_multiraft_meta_v1_meta_proto_enumTypes[0].Descriptor()
+}
+
+func (NodeState) Type() protoreflect.EnumType {
+	return &file_multiraft_meta_v1_meta_proto_enumTypes[0]
+}
+
+func (x NodeState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeState.Descriptor instead.
+func (NodeState) EnumDescriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{0}
+}
+
 // Command is the payload of one item of a metadata entry.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -33,6 +82,14 @@ type Command struct {
 	//	*Command_RegisterNode
 	//	*Command_CreateTopic
 	//	*Command_AllocateProducers
+	//	*Command_JoinNode
+	//	*Command_SetNodeState
+	//	*Command_RemoveNode
+	//	*Command_SetTarget
+	//	*Command_GroupSettled
+	//	*Command_ReplicaGone
+	//	*Command_AlterTopic
+	//	*Command_DeleteTopic
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -102,6 +159,78 @@ func (x *Command) GetAllocateProducers() *AllocateProducers {
 	return nil
 }
 
+func (x *Command) GetJoinNode() *JoinNode {
+	if x != nil {
+		if x, ok := x.Command.(*Command_JoinNode); ok {
+			return x.JoinNode
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetNodeState() *SetNodeState {
+	if x != nil {
+		if x, ok := x.Command.(*Command_SetNodeState); ok {
+			return x.SetNodeState
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRemoveNode() *RemoveNode {
+	if x != nil {
+		if x, ok := x.Command.(*Command_RemoveNode); ok {
+			return x.RemoveNode
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetSetTarget() *SetTarget {
+	if x != nil {
+		if x, ok := x.Command.(*Command_SetTarget); ok {
+			return x.SetTarget
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetGroupSettled() *GroupSettled {
+	if x != nil {
+		if x, ok := x.Command.(*Command_GroupSettled); ok {
+			return x.GroupSettled
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetReplicaGone() *ReplicaGone {
+	if x != nil {
+		if x, ok := x.Command.(*Command_ReplicaGone); ok {
+			return x.ReplicaGone
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAlterTopic() *AlterTopic {
+	if x != nil {
+		if x, ok := x.Command.(*Command_AlterTopic); ok {
+			return x.AlterTopic
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDeleteTopic() *DeleteTopic {
+	if x != nil {
+		if x, ok := x.Command.(*Command_DeleteTopic); ok {
+			return x.DeleteTopic
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -121,11 +250,67 @@ type Command_AllocateProducers struct {
 	AllocateProducers *AllocateProducers `protobuf:"bytes,3,opt,name=allocate_producers,json=allocateProducers,proto3,oneof"`
 }
 
+type Command_JoinNode struct {
+	// A node wants to be a member.
+	JoinNode *JoinNode `protobuf:"bytes,4,opt,name=join_node,json=joinNode,proto3,oneof"`
+}
+
+type Command_SetNodeState struct {
+	// A node is to be drained, or used again.
+	SetNodeState *SetNodeState `protobuf:"bytes,5,opt,name=set_node_state,json=setNodeState,proto3,oneof"`
+}
+
+type Command_RemoveNode struct {
+	// A node is to be no member any more.
+	RemoveNode *RemoveNode `protobuf:"bytes,6,opt,name=remove_node,json=removeNode,proto3,oneof"`
+}
+
+type Command_SetTarget struct {
+	// A group is wanted on other nodes.
+	SetTarget *SetTarget `protobuf:"bytes,7,opt,name=set_target,json=setTarget,proto3,oneof"`
+}
+
+type Command_GroupSettled struct {
+	// A group has the members that were wanted.
+	GroupSettled *GroupSettled `protobuf:"bytes,8,opt,name=group_settled,json=groupSettled,proto3,oneof"`
+}
+
+type Command_ReplicaGone struct {
+	// A replica that was to be deleted is deleted.
+	ReplicaGone *ReplicaGone `protobuf:"bytes,9,opt,name=replica_gone,json=replicaGone,proto3,oneof"`
+}
+
+type Command_AlterTopic struct {
+	// A topic is to be kept for another time or size.
+	AlterTopic *AlterTopic `protobuf:"bytes,10,opt,name=alter_topic,json=alterTopic,proto3,oneof"`
+}
+
+type Command_DeleteTopic struct {
+	// A topic is not wanted any more.
+	DeleteTopic *DeleteTopic `protobuf:"bytes,11,opt,name=delete_topic,json=deleteTopic,proto3,oneof"`
+}
+
 func (*Command_RegisterNode) isCommand_Command() {}
 
 func (*Command_CreateTopic) isCommand_Command() {}
 
 func (*Command_AllocateProducers) isCommand_Command() {}
+
+func (*Command_JoinNode) isCommand_Command() {}
+
+func (*Command_SetNodeState) isCommand_Command() {}
+
+func (*Command_RemoveNode) isCommand_Command() {}
+
+func (*Command_SetTarget) isCommand_Command() {}
+
+func (*Command_GroupSettled) isCommand_Command() {}
+
+func (*Command_ReplicaGone) isCommand_Command() {}
+
+func (*Command_AlterTopic) isCommand_Command() {}
+
+func (*Command_DeleteTopic) isCommand_Command() {}
 
 // RegisterNode records a node. Refused for another store id or a smaller start number than recorded.
 type RegisterNode struct {
@@ -183,7 +368,9 @@ type CreateTopic struct {
 	// Replicas of each.
 	Replicas uint32 `protobuf:"varint,3,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	// The caller's request id: the same one returns the same topic.
-	RequestId     []byte `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId []byte `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How long its records are kept; absent = for ever.
+	Config        *TopicConfig `protobuf:"bytes,5,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -246,6 +433,520 @@ func (x *CreateTopic) GetRequestId() []byte {
 	return nil
 }
 
+func (x *CreateTopic) GetConfig() *TopicConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+// TopicConfig says how long a topic's records are kept. Stored with the topic.
+type TopicConfig struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Records older than this may go, in milliseconds; 0 = whatever their age.
+	RetentionMs int64 `protobuf:"varint,1,opt,name=retention_ms,json=retentionMs,proto3" json:"retention_ms,omitempty"`
+	// The oldest records of a partition may go while it has more bytes than this; 0 = however many.
+	RetentionBytes int64 `protobuf:"varint,2,opt,name=retention_bytes,json=retentionBytes,proto3" json:"retention_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *TopicConfig) Reset() {
+	*x = TopicConfig{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopicConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopicConfig) ProtoMessage() {}
+
+func (x *TopicConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopicConfig.ProtoReflect.Descriptor instead.
+func (*TopicConfig) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TopicConfig) GetRetentionMs() int64 {
+	if x != nil {
+		return x.RetentionMs
+	}
+	return 0
+}
+
+func (x *TopicConfig) GetRetentionBytes() int64 {
+	if x != nil {
+		return x.RetentionBytes
+	}
+	return 0
+}
+
+// AlterTopic changes a topic's config.
+type AlterTopic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	TopicId uint64 `protobuf:"varint,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// The new value; absent = as it is.
+	RetentionMs *int64 `protobuf:"varint,2,opt,name=retention_ms,json=retentionMs,proto3,oneof" json:"retention_ms,omitempty"`
+	// The new value; absent = as it is.
+	RetentionBytes *int64 `protobuf:"varint,3,opt,name=retention_bytes,json=retentionBytes,proto3,oneof" json:"retention_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AlterTopic) Reset() {
+	*x = AlterTopic{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterTopic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterTopic) ProtoMessage() {}
+
+func (x *AlterTopic) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterTopic.ProtoReflect.Descriptor instead.
+func (*AlterTopic) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AlterTopic) GetTopicId() uint64 {
+	if x != nil {
+		return x.TopicId
+	}
+	return 0
+}
+
+func (x *AlterTopic) GetRetentionMs() int64 {
+	if x != nil && x.RetentionMs != nil {
+		return *x.RetentionMs
+	}
+	return 0
+}
+
+func (x *AlterTopic) GetRetentionBytes() int64 {
+	if x != nil && x.RetentionBytes != nil {
+		return *x.RetentionBytes
+	}
+	return 0
+}
+
+// DeleteTopic deletes a topic: its name is free at once, its replicas are ordered deleted.
+type DeleteTopic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	TopicId       uint64 `protobuf:"varint,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTopic) Reset() {
+	*x = DeleteTopic{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTopic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTopic) ProtoMessage() {}
+
+func (x *DeleteTopic) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTopic.ProtoReflect.Descriptor instead.
+func (*DeleteTopic) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DeleteTopic) GetTopicId() uint64 {
+	if x != nil {
+		return x.TopicId
+	}
+	return 0
+}
+
+// JoinNode makes a node a member under an id that the machine draws. The same store id returns the same node.
+// Refused before the voters of the metadata group are recorded: ids are given out above theirs.
+type JoinNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node; without id and start number.
+	Node          *Node `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinNode) Reset() {
+	*x = JoinNode{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinNode) ProtoMessage() {}
+
+func (x *JoinNode) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinNode.ProtoReflect.Descriptor instead.
+func (*JoinNode) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *JoinNode) GetNode() *Node {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+// SetNodeState drains a node or ends that.
+type SetNodeState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// What it is to be.
+	State         NodeState `protobuf:"varint,2,opt,name=state,proto3,enum=multiraft.meta.v1.NodeState" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNodeState) Reset() {
+	*x = SetNodeState{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNodeState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNodeState) ProtoMessage() {}
+
+func (x *SetNodeState) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNodeState.ProtoReflect.Descriptor instead.
+func (*SetNodeState) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SetNodeState) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *SetNodeState) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+// RemoveNode ends a node's membership for good: its id is never used again and its store is refused. Refused
+// while it has replicas or votes in the metadata group.
+type RemoveNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Also with replicas: the node is gone for good, and nobody waits for it any more.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNode) Reset() {
+	*x = RemoveNode{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNode) ProtoMessage() {}
+
+func (x *RemoveNode) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNode.ProtoReflect.Descriptor instead.
+func (*RemoveNode) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RemoveNode) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *RemoveNode) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// SetTarget says which nodes a group should be on. Members that stay keep their replicas, others get new ones.
+type SetTarget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group; 1 is the metadata group.
+	GroupId uint64 `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The nodes, the preferred leader first. Of the metadata group: its voters; all other nodes are learners.
+	Voters []uint64 `protobuf:"varint,2,rep,packed,name=voters,proto3" json:"voters,omitempty"`
+	// Takes the place of a target that is still open; without it that one refuses this one.
+	Supersede     bool `protobuf:"varint,3,opt,name=supersede,proto3" json:"supersede,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTarget) Reset() {
+	*x = SetTarget{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTarget) ProtoMessage() {}
+
+func (x *SetTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTarget.ProtoReflect.Descriptor instead.
+func (*SetTarget) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SetTarget) GetGroupId() uint64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *SetTarget) GetVoters() []uint64 {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *SetTarget) GetSupersede() bool {
+	if x != nil {
+		return x.Supersede
+	}
+	return false
+}
+
+// GroupSettled says that a group's members are those of a target. Members that it does not name are ordered
+// deleted.
+type GroupSettled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group.
+	GroupId uint64 `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The target.
+	TargetId      uint64 `protobuf:"varint,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupSettled) Reset() {
+	*x = GroupSettled{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSettled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSettled) ProtoMessage() {}
+
+func (x *GroupSettled) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSettled.ProtoReflect.Descriptor instead.
+func (*GroupSettled) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GroupSettled) GetGroupId() uint64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *GroupSettled) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
+// ReplicaGone says that a node has deleted a replica, durably, as ordered.
+type ReplicaGone struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// The group.
+	GroupId uint64 `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The replica.
+	ReplicaId     uint64 `protobuf:"varint,3,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaGone) Reset() {
+	*x = ReplicaGone{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaGone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaGone) ProtoMessage() {}
+
+func (x *ReplicaGone) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaGone.ProtoReflect.Descriptor instead.
+func (*ReplicaGone) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReplicaGone) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *ReplicaGone) GetGroupId() uint64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *ReplicaGone) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
 // AllocateProducers reserves a range of producer ids.
 type AllocateProducers struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -257,7 +958,7 @@ type AllocateProducers struct {
 
 func (x *AllocateProducers) Reset() {
 	*x = AllocateProducers{}
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[3]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +970,7 @@ func (x *AllocateProducers) String() string {
 func (*AllocateProducers) ProtoMessage() {}
 
 func (x *AllocateProducers) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[3]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +983,7 @@ func (x *AllocateProducers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateProducers.ProtoReflect.Descriptor instead.
 func (*AllocateProducers) Descriptor() ([]byte, []int) {
-	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{3}
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AllocateProducers) GetCount() uint32 {
@@ -306,14 +1007,16 @@ type Node struct {
 	// Where it serves peers.
 	PeerAddr string `protobuf:"bytes,5,opt,name=peer_addr,json=peerAddr,proto3" json:"peer_addr,omitempty"`
 	// Its rack; empty = none.
-	Rack          string `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
+	Rack string `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
+	// What it is used for.
+	State         NodeState `protobuf:"varint,7,opt,name=state,proto3,enum=multiraft.meta.v1.NodeState" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[4]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -325,7 +1028,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[4]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -338,7 +1041,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{4}
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Node) GetNodeId() uint64 {
@@ -383,6 +1086,187 @@ func (x *Node) GetRack() string {
 	return ""
 }
 
+func (x *Node) GetState() NodeState {
+	if x != nil {
+		return x.State
+	}
+	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+// RemovedNode is what is left of a node that was removed, so that it is refused. Stored in the machine's state.
+type RemovedNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// UUID of its store.
+	StoreId       string `protobuf:"bytes,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovedNode) Reset() {
+	*x = RemovedNode{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovedNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovedNode) ProtoMessage() {}
+
+func (x *RemovedNode) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovedNode.ProtoReflect.Descriptor instead.
+func (*RemovedNode) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RemovedNode) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *RemovedNode) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+// Removal orders a node to delete a replica. Stored in the machine's state until the node has confirmed.
+type Removal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// The group.
+	GroupId uint64 `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The replica.
+	ReplicaId     uint64 `protobuf:"varint,3,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Removal) Reset() {
+	*x = Removal{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Removal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Removal) ProtoMessage() {}
+
+func (x *Removal) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Removal.ProtoReflect.Descriptor instead.
+func (*Removal) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Removal) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *Removal) GetGroupId() uint64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *Removal) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+// MetadataVoters are the nodes that vote in the metadata group. Stored in the machine's state.
+type MetadataVoters struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The nodes.
+	NodeIds []uint64 `protobuf:"varint,1,rep,packed,name=node_ids,json=nodeIds,proto3" json:"node_ids,omitempty"`
+	// Changes with them, and with the set of all nodes.
+	TargetId      uint64 `protobuf:"varint,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetadataVoters) Reset() {
+	*x = MetadataVoters{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetadataVoters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetadataVoters) ProtoMessage() {}
+
+func (x *MetadataVoters) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetadataVoters.ProtoReflect.Descriptor instead.
+func (*MetadataVoters) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *MetadataVoters) GetNodeIds() []uint64 {
+	if x != nil {
+		return x.NodeIds
+	}
+	return nil
+}
+
+func (x *MetadataVoters) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
 // Replica is one replica of a group and the node that hosts it.
 type Replica struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -396,7 +1280,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[5]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +1292,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[5]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +1305,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{5}
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Replica) GetReplicaId() uint64 {
@@ -438,20 +1322,85 @@ func (x *Replica) GetNodeId() uint64 {
 	return 0
 }
 
-// Partition is a partition's group and its initial replicas; the first is asked to campaign first.
+// Target is the membership that a group should have.
+type Target struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id; grows with every target of the group.
+	TargetId uint64 `protobuf:"varint,1,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	// The voters; the first should lead.
+	Voters        []*Replica `protobuf:"bytes,2,rep,name=voters,proto3" json:"voters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Target) Reset() {
+	*x = Target{}
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Target) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Target) ProtoMessage() {}
+
+func (x *Target) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Target.ProtoReflect.Descriptor instead.
+func (*Target) Descriptor() ([]byte, []int) {
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Target) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
+func (x *Target) GetVoters() []*Replica {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+// Partition is a partition's group and its replicas. One that is not as it was created is stored by itself.
 type Partition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The group.
 	GroupId uint64 `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
-	// The initial voters.
-	Replicas      []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// The initial voters, for ever: each of them is born with all of them. The first is asked to campaign first.
+	Replicas []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// The membership that it is on the way to.
+	Target *Target `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	// The id of the next new replica; 0 = the one after the initial voters'.
+	NextReplicaId uint64 `protobuf:"varint,4,opt,name=next_replica_id,json=nextReplicaId,proto3" json:"next_replica_id,omitempty"`
+	// Replicas of targets that were superseded: not wanted any more, but perhaps members still.
+	Leaving []*Replica `protobuf:"bytes,5,rep,name=leaving,proto3" json:"leaving,omitempty"`
+	// The id of the latest target; 0 = there was none.
+	TargetId uint64 `protobuf:"varint,6,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	// The voters since the latest target that was reached; empty = the initial ones.
+	Members       []*Replica `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[6]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +1412,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[6]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +1425,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{6}
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Partition) GetGroupId() uint64 {
@@ -493,6 +1442,41 @@ func (x *Partition) GetReplicas() []*Replica {
 	return nil
 }
 
+func (x *Partition) GetTarget() *Target {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Partition) GetNextReplicaId() uint64 {
+	if x != nil {
+		return x.NextReplicaId
+	}
+	return 0
+}
+
+func (x *Partition) GetLeaving() []*Replica {
+	if x != nil {
+		return x.Leaving
+	}
+	return nil
+}
+
+func (x *Partition) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
+func (x *Partition) GetMembers() []*Replica {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
 // Topic is a topic. Stored in the machine's state.
 type Topic struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -505,14 +1489,16 @@ type Topic struct {
 	// Replicas of each, as asked for.
 	Replicas uint32 `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	// The request that created it.
-	RequestId     []byte `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId []byte `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How long its records are kept.
+	Config        *TopicConfig `protobuf:"bytes,6,opt,name=config,proto3" json:"config,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[7]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +1510,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[7]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +1523,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{7}
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Topic) GetTopicId() uint64 {
@@ -575,6 +1561,13 @@ func (x *Topic) GetRequestId() []byte {
 	return nil
 }
 
+func (x *Topic) GetConfig() *TopicConfig {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
 // Allocators are the next free ids. Stored in the machine's state.
 type Allocators struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -583,14 +1576,16 @@ type Allocators struct {
 	// Next group id.
 	GroupId uint64 `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	// Next producer id.
-	ProducerId    int64 `protobuf:"varint,3,opt,name=producer_id,json=producerId,proto3" json:"producer_id,omitempty"`
+	ProducerId int64 `protobuf:"varint,3,opt,name=producer_id,json=producerId,proto3" json:"producer_id,omitempty"`
+	// Next node id, at least; also above every node and every voter of the metadata group there is.
+	NodeId        uint64 `protobuf:"varint,4,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Allocators) Reset() {
 	*x = Allocators{}
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[8]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +1597,7 @@ func (x *Allocators) String() string {
 func (*Allocators) ProtoMessage() {}
 
 func (x *Allocators) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[8]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +1610,7 @@ func (x *Allocators) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allocators.ProtoReflect.Descriptor instead.
 func (*Allocators) Descriptor() ([]byte, []int) {
-	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{8}
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Allocators) GetTopicId() uint64 {
@@ -639,18 +1634,27 @@ func (x *Allocators) GetProducerId() int64 {
 	return 0
 }
 
+func (x *Allocators) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
 // Membership is a group's replicas beside its ConfState. Stored in every group's machine state.
 type Membership struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Replica and node of every member.
-	Replicas      []*Replica `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Replicas []*Replica `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// In the context of a membership change: the target that it was made for.
+	TargetId      uint64 `protobuf:"varint,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[9]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +1666,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[9]
+	mi := &file_multiraft_meta_v1_meta_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +1679,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{9}
+	return file_multiraft_meta_v1_meta_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Membership) GetReplicas() []*Replica {
@@ -685,18 +1689,37 @@ func (x *Membership) GetReplicas() []*Replica {
 	return nil
 }
 
+func (x *Membership) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
 var File_multiraft_meta_v1_meta_proto protoreflect.FileDescriptor
 
 const file_multiraft_meta_v1_meta_proto_rawDesc = "" +
 	"\n" +
-	"\x1cmultiraft/meta/v1/meta.proto\x12\x11multiraft.meta.v1\"\xf8\x01\n" +
+	"\x1cmultiraft/meta/v1/meta.proto\x12\x11multiraft.meta.v1\"\x92\x06\n" +
 	"\aCommand\x12F\n" +
 	"\rregister_node\x18\x01 \x01(\v2\x1f.multiraft.meta.v1.RegisterNodeH\x00R\fregisterNode\x12C\n" +
 	"\fcreate_topic\x18\x02 \x01(\v2\x1e.multiraft.meta.v1.CreateTopicH\x00R\vcreateTopic\x12U\n" +
-	"\x12allocate_producers\x18\x03 \x01(\v2$.multiraft.meta.v1.AllocateProducersH\x00R\x11allocateProducersB\t\n" +
+	"\x12allocate_producers\x18\x03 \x01(\v2$.multiraft.meta.v1.AllocateProducersH\x00R\x11allocateProducers\x12:\n" +
+	"\tjoin_node\x18\x04 \x01(\v2\x1b.multiraft.meta.v1.JoinNodeH\x00R\bjoinNode\x12G\n" +
+	"\x0eset_node_state\x18\x05 \x01(\v2\x1f.multiraft.meta.v1.SetNodeStateH\x00R\fsetNodeState\x12@\n" +
+	"\vremove_node\x18\x06 \x01(\v2\x1d.multiraft.meta.v1.RemoveNodeH\x00R\n" +
+	"removeNode\x12=\n" +
+	"\n" +
+	"set_target\x18\a \x01(\v2\x1c.multiraft.meta.v1.SetTargetH\x00R\tsetTarget\x12F\n" +
+	"\rgroup_settled\x18\b \x01(\v2\x1f.multiraft.meta.v1.GroupSettledH\x00R\fgroupSettled\x12C\n" +
+	"\freplica_gone\x18\t \x01(\v2\x1e.multiraft.meta.v1.ReplicaGoneH\x00R\vreplicaGone\x12@\n" +
+	"\valter_topic\x18\n" +
+	" \x01(\v2\x1d.multiraft.meta.v1.AlterTopicH\x00R\n" +
+	"alterTopic\x12C\n" +
+	"\fdelete_topic\x18\v \x01(\v2\x1e.multiraft.meta.v1.DeleteTopicH\x00R\vdeleteTopicB\t\n" +
 	"\acommand\";\n" +
 	"\fRegisterNode\x12+\n" +
-	"\x04node\x18\x01 \x01(\v2\x17.multiraft.meta.v1.NodeR\x04node\"|\n" +
+	"\x04node\x18\x01 \x01(\v2\x17.multiraft.meta.v1.NodeR\x04node\"\xb4\x01\n" +
 	"\vCreateTopic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -704,9 +1727,43 @@ const file_multiraft_meta_v1_meta_proto_rawDesc = "" +
 	"partitions\x12\x1a\n" +
 	"\breplicas\x18\x03 \x01(\rR\breplicas\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\fR\trequestId\")\n" +
+	"request_id\x18\x04 \x01(\fR\trequestId\x126\n" +
+	"\x06config\x18\x05 \x01(\v2\x1e.multiraft.meta.v1.TopicConfigR\x06config\"Y\n" +
+	"\vTopicConfig\x12!\n" +
+	"\fretention_ms\x18\x01 \x01(\x03R\vretentionMs\x12'\n" +
+	"\x0fretention_bytes\x18\x02 \x01(\x03R\x0eretentionBytes\"\xa2\x01\n" +
+	"\n" +
+	"AlterTopic\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\x04R\atopicId\x12&\n" +
+	"\fretention_ms\x18\x02 \x01(\x03H\x00R\vretentionMs\x88\x01\x01\x12,\n" +
+	"\x0fretention_bytes\x18\x03 \x01(\x03H\x01R\x0eretentionBytes\x88\x01\x01B\x0f\n" +
+	"\r_retention_msB\x12\n" +
+	"\x10_retention_bytes\"(\n" +
+	"\vDeleteTopic\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\x04R\atopicId\"7\n" +
+	"\bJoinNode\x12+\n" +
+	"\x04node\x18\x01 \x01(\v2\x17.multiraft.meta.v1.NodeR\x04node\"[\n" +
+	"\fSetNodeState\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x122\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1c.multiraft.meta.v1.NodeStateR\x05state\";\n" +
+	"\n" +
+	"RemoveNode\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\\\n" +
+	"\tSetTarget\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x16\n" +
+	"\x06voters\x18\x02 \x03(\x04R\x06voters\x12\x1c\n" +
+	"\tsupersede\x18\x03 \x01(\bR\tsupersede\"F\n" +
+	"\fGroupSettled\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x1b\n" +
+	"\ttarget_id\x18\x02 \x01(\x04R\btargetId\"`\n" +
+	"\vReplicaGone\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x19\n" +
+	"\bgroup_id\x18\x02 \x01(\x04R\agroupId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x03 \x01(\x04R\treplicaId\")\n" +
 	"\x11AllocateProducers\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\rR\x05count\"\xaf\x01\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\"\xe3\x01\n" +
 	"\x04Node\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\tR\astoreId\x12!\n" +
@@ -714,14 +1771,34 @@ const file_multiraft_meta_v1_meta_proto_rawDesc = "" +
 	"\vclient_addr\x18\x04 \x01(\tR\n" +
 	"clientAddr\x12\x1b\n" +
 	"\tpeer_addr\x18\x05 \x01(\tR\bpeerAddr\x12\x12\n" +
-	"\x04rack\x18\x06 \x01(\tR\x04rack\"A\n" +
+	"\x04rack\x18\x06 \x01(\tR\x04rack\x122\n" +
+	"\x05state\x18\a \x01(\x0e2\x1c.multiraft.meta.v1.NodeStateR\x05state\"A\n" +
+	"\vRemovedNode\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x19\n" +
+	"\bstore_id\x18\x02 \x01(\tR\astoreId\"\\\n" +
+	"\aRemoval\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x19\n" +
+	"\bgroup_id\x18\x02 \x01(\x04R\agroupId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x03 \x01(\x04R\treplicaId\"H\n" +
+	"\x0eMetadataVoters\x12\x19\n" +
+	"\bnode_ids\x18\x01 \x03(\x04R\anodeIds\x12\x1b\n" +
+	"\ttarget_id\x18\x02 \x01(\x04R\btargetId\"A\n" +
 	"\aReplica\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\"^\n" +
+	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\"Y\n" +
+	"\x06Target\x12\x1b\n" +
+	"\ttarget_id\x18\x01 \x01(\x04R\btargetId\x122\n" +
+	"\x06voters\x18\x02 \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\x06voters\"\xc2\x02\n" +
 	"\tPartition\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x126\n" +
-	"\breplicas\x18\x02 \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\breplicas\"\xaf\x01\n" +
+	"\breplicas\x18\x02 \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\breplicas\x121\n" +
+	"\x06target\x18\x03 \x01(\v2\x19.multiraft.meta.v1.TargetR\x06target\x12&\n" +
+	"\x0fnext_replica_id\x18\x04 \x01(\x04R\rnextReplicaId\x124\n" +
+	"\aleaving\x18\x05 \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\aleaving\x12\x1b\n" +
+	"\ttarget_id\x18\x06 \x01(\x04R\btargetId\x124\n" +
+	"\amembers\x18\a \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\amembers\"\xe7\x01\n" +
 	"\x05Topic\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\x04R\atopicId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12<\n" +
@@ -730,16 +1807,22 @@ const file_multiraft_meta_v1_meta_proto_rawDesc = "" +
 	"partitions\x12\x1a\n" +
 	"\breplicas\x18\x04 \x01(\rR\breplicas\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\fR\trequestId\"c\n" +
+	"request_id\x18\x05 \x01(\fR\trequestId\x126\n" +
+	"\x06config\x18\x06 \x01(\v2\x1e.multiraft.meta.v1.TopicConfigR\x06config\"|\n" +
 	"\n" +
 	"Allocators\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\x04R\atopicId\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x04R\agroupId\x12\x1f\n" +
 	"\vproducer_id\x18\x03 \x01(\x03R\n" +
-	"producerId\"D\n" +
+	"producerId\x12\x17\n" +
+	"\anode_id\x18\x04 \x01(\x04R\x06nodeId\"a\n" +
 	"\n" +
 	"Membership\x126\n" +
-	"\breplicas\x18\x01 \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\breplicasBAZ?github.com/multiraftd/multiraftd/proto/multiraft/meta/v1;metav1b\x06proto3"
+	"\breplicas\x18\x01 \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\breplicas\x12\x1b\n" +
+	"\ttarget_id\x18\x02 \x01(\x04R\btargetId*@\n" +
+	"\tNodeState\x12\x1a\n" +
+	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13NODE_STATE_DRAINING\x10\x01BAZ?github.com/multiraftd/multiraftd/proto/multiraft/meta/v1;metav1b\x06proto3"
 
 var (
 	file_multiraft_meta_v1_meta_proto_rawDescOnce sync.Once
@@ -753,32 +1836,64 @@ func file_multiraft_meta_v1_meta_proto_rawDescGZIP() []byte {
 	return file_multiraft_meta_v1_meta_proto_rawDescData
 }
 
-var file_multiraft_meta_v1_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_multiraft_meta_v1_meta_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_multiraft_meta_v1_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_multiraft_meta_v1_meta_proto_goTypes = []any{
-	(*Command)(nil),           // 0: multiraft.meta.v1.Command
-	(*RegisterNode)(nil),      // 1: multiraft.meta.v1.RegisterNode
-	(*CreateTopic)(nil),       // 2: multiraft.meta.v1.CreateTopic
-	(*AllocateProducers)(nil), // 3: multiraft.meta.v1.AllocateProducers
-	(*Node)(nil),              // 4: multiraft.meta.v1.Node
-	(*Replica)(nil),           // 5: multiraft.meta.v1.Replica
-	(*Partition)(nil),         // 6: multiraft.meta.v1.Partition
-	(*Topic)(nil),             // 7: multiraft.meta.v1.Topic
-	(*Allocators)(nil),        // 8: multiraft.meta.v1.Allocators
-	(*Membership)(nil),        // 9: multiraft.meta.v1.Membership
+	(NodeState)(0),            // 0: multiraft.meta.v1.NodeState
+	(*Command)(nil),           // 1: multiraft.meta.v1.Command
+	(*RegisterNode)(nil),      // 2: multiraft.meta.v1.RegisterNode
+	(*CreateTopic)(nil),       // 3: multiraft.meta.v1.CreateTopic
+	(*TopicConfig)(nil),       // 4: multiraft.meta.v1.TopicConfig
+	(*AlterTopic)(nil),        // 5: multiraft.meta.v1.AlterTopic
+	(*DeleteTopic)(nil),       // 6: multiraft.meta.v1.DeleteTopic
+	(*JoinNode)(nil),          // 7: multiraft.meta.v1.JoinNode
+	(*SetNodeState)(nil),      // 8: multiraft.meta.v1.SetNodeState
+	(*RemoveNode)(nil),        // 9: multiraft.meta.v1.RemoveNode
+	(*SetTarget)(nil),         // 10: multiraft.meta.v1.SetTarget
+	(*GroupSettled)(nil),      // 11: multiraft.meta.v1.GroupSettled
+	(*ReplicaGone)(nil),       // 12: multiraft.meta.v1.ReplicaGone
+	(*AllocateProducers)(nil), // 13: multiraft.meta.v1.AllocateProducers
+	(*Node)(nil),              // 14: multiraft.meta.v1.Node
+	(*RemovedNode)(nil),       // 15: multiraft.meta.v1.RemovedNode
+	(*Removal)(nil),           // 16: multiraft.meta.v1.Removal
+	(*MetadataVoters)(nil),    // 17: multiraft.meta.v1.MetadataVoters
+	(*Replica)(nil),           // 18: multiraft.meta.v1.Replica
+	(*Target)(nil),            // 19: multiraft.meta.v1.Target
+	(*Partition)(nil),         // 20: multiraft.meta.v1.Partition
+	(*Topic)(nil),             // 21: multiraft.meta.v1.Topic
+	(*Allocators)(nil),        // 22: multiraft.meta.v1.Allocators
+	(*Membership)(nil),        // 23: multiraft.meta.v1.Membership
 }
 var file_multiraft_meta_v1_meta_proto_depIdxs = []int32{
-	1, // 0: multiraft.meta.v1.Command.register_node:type_name -> multiraft.meta.v1.RegisterNode
-	2, // 1: multiraft.meta.v1.Command.create_topic:type_name -> multiraft.meta.v1.CreateTopic
-	3, // 2: multiraft.meta.v1.Command.allocate_producers:type_name -> multiraft.meta.v1.AllocateProducers
-	4, // 3: multiraft.meta.v1.RegisterNode.node:type_name -> multiraft.meta.v1.Node
-	5, // 4: multiraft.meta.v1.Partition.replicas:type_name -> multiraft.meta.v1.Replica
-	6, // 5: multiraft.meta.v1.Topic.partitions:type_name -> multiraft.meta.v1.Partition
-	5, // 6: multiraft.meta.v1.Membership.replicas:type_name -> multiraft.meta.v1.Replica
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	2,  // 0: multiraft.meta.v1.Command.register_node:type_name -> multiraft.meta.v1.RegisterNode
+	3,  // 1: multiraft.meta.v1.Command.create_topic:type_name -> multiraft.meta.v1.CreateTopic
+	13, // 2: multiraft.meta.v1.Command.allocate_producers:type_name -> multiraft.meta.v1.AllocateProducers
+	7,  // 3: multiraft.meta.v1.Command.join_node:type_name -> multiraft.meta.v1.JoinNode
+	8,  // 4: multiraft.meta.v1.Command.set_node_state:type_name -> multiraft.meta.v1.SetNodeState
+	9,  // 5: multiraft.meta.v1.Command.remove_node:type_name -> multiraft.meta.v1.RemoveNode
+	10, // 6: multiraft.meta.v1.Command.set_target:type_name -> multiraft.meta.v1.SetTarget
+	11, // 7: multiraft.meta.v1.Command.group_settled:type_name -> multiraft.meta.v1.GroupSettled
+	12, // 8: multiraft.meta.v1.Command.replica_gone:type_name -> multiraft.meta.v1.ReplicaGone
+	5,  // 9: multiraft.meta.v1.Command.alter_topic:type_name -> multiraft.meta.v1.AlterTopic
+	6,  // 10: multiraft.meta.v1.Command.delete_topic:type_name -> multiraft.meta.v1.DeleteTopic
+	14, // 11: multiraft.meta.v1.RegisterNode.node:type_name -> multiraft.meta.v1.Node
+	4,  // 12: multiraft.meta.v1.CreateTopic.config:type_name -> multiraft.meta.v1.TopicConfig
+	14, // 13: multiraft.meta.v1.JoinNode.node:type_name -> multiraft.meta.v1.Node
+	0,  // 14: multiraft.meta.v1.SetNodeState.state:type_name -> multiraft.meta.v1.NodeState
+	0,  // 15: multiraft.meta.v1.Node.state:type_name -> multiraft.meta.v1.NodeState
+	18, // 16: multiraft.meta.v1.Target.voters:type_name -> multiraft.meta.v1.Replica
+	18, // 17: multiraft.meta.v1.Partition.replicas:type_name -> multiraft.meta.v1.Replica
+	19, // 18: multiraft.meta.v1.Partition.target:type_name -> multiraft.meta.v1.Target
+	18, // 19: multiraft.meta.v1.Partition.leaving:type_name -> multiraft.meta.v1.Replica
+	18, // 20: multiraft.meta.v1.Partition.members:type_name -> multiraft.meta.v1.Replica
+	20, // 21: multiraft.meta.v1.Topic.partitions:type_name -> multiraft.meta.v1.Partition
+	4,  // 22: multiraft.meta.v1.Topic.config:type_name -> multiraft.meta.v1.TopicConfig
+	18, // 23: multiraft.meta.v1.Membership.replicas:type_name -> multiraft.meta.v1.Replica
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_multiraft_meta_v1_meta_proto_init() }
@@ -790,19 +1905,29 @@ func file_multiraft_meta_v1_meta_proto_init() {
 		(*Command_RegisterNode)(nil),
 		(*Command_CreateTopic)(nil),
 		(*Command_AllocateProducers)(nil),
+		(*Command_JoinNode)(nil),
+		(*Command_SetNodeState)(nil),
+		(*Command_RemoveNode)(nil),
+		(*Command_SetTarget)(nil),
+		(*Command_GroupSettled)(nil),
+		(*Command_ReplicaGone)(nil),
+		(*Command_AlterTopic)(nil),
+		(*Command_DeleteTopic)(nil),
 	}
+	file_multiraft_meta_v1_meta_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multiraft_meta_v1_meta_proto_rawDesc), len(file_multiraft_meta_v1_meta_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   10,
+			NumEnums:      1,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_multiraft_meta_v1_meta_proto_goTypes,
 		DependencyIndexes: file_multiraft_meta_v1_meta_proto_depIdxs,
+		EnumInfos:         file_multiraft_meta_v1_meta_proto_enumTypes,
 		MessageInfos:      file_multiraft_meta_v1_meta_proto_msgTypes,
 	}.Build()
 	File_multiraft_meta_v1_meta_proto = out.File

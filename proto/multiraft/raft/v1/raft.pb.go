@@ -234,6 +234,11 @@ const (
 	Control_KIND_REPLICA_FAILED Control_Kind = 2
 	// Reserved for groups going quiet.
 	Control_KIND_QUIESCE Control_Kind = 3
+	// The sender is there. Said at every tick.
+	Control_KIND_ALIVE Control_Kind = 4
+	// The group's leader, on the node addressed, is asked to hand over to replica_id (0 = the best), if it
+	// still leads in term.
+	Control_KIND_TRANSFER Control_Kind = 5
 )
 
 // Enum value maps for Control_Kind.
@@ -243,12 +248,16 @@ var (
 		1: "KIND_GROUP_UNKNOWN",
 		2: "KIND_REPLICA_FAILED",
 		3: "KIND_QUIESCE",
+		4: "KIND_ALIVE",
+		5: "KIND_TRANSFER",
 	}
 	Control_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
 		"KIND_GROUP_UNKNOWN":  1,
 		"KIND_REPLICA_FAILED": 2,
 		"KIND_QUIESCE":        3,
+		"KIND_ALIVE":          4,
+		"KIND_TRANSFER":       5,
 	}
 )
 
@@ -276,7 +285,7 @@ func (x Control_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Control_Kind.Descriptor instead.
 func (Control_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{16, 0}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{19, 0}
 }
 
 // Header says who speaks to whom. Until mTLS comes it is a claim, only as good as the network.
@@ -1323,7 +1332,9 @@ type Frame struct {
 	// News about groups or the node itself.
 	Controls []*Control `protobuf:"bytes,4,rep,name=controls,proto3" json:"controls,omitempty"`
 	// Contexts of sampled writes in envelopes. Never read by Raft.
-	Traces        []*TraceContext `protobuf:"bytes,5,rep,name=traces,proto3" json:"traces,omitempty"`
+	Traces []*TraceContext `protobuf:"bytes,5,rep,name=traces,proto3" json:"traces,omitempty"`
+	// What the sender knows of itself; only to the node that leads the metadata group.
+	Report        *NodeReport `protobuf:"bytes,6,opt,name=report,proto3" json:"report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1393,6 +1404,251 @@ func (x *Frame) GetTraces() []*TraceContext {
 	return nil
 }
 
+func (x *Frame) GetReport() *NodeReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// NodeReport is what a node tells the leader of the metadata group about itself, again and again: a lost one
+// is made good by the next.
+type NodeReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Groups that it leads: all of them, or, where they are many, some in turn.
+	Led []*LedGroup `protobuf:"bytes,1,rep,name=led,proto3" json:"led,omitempty"`
+	// Replicas on it that have failed; at most 1000.
+	Failed []*FailedReplica `protobuf:"bytes,2,rep,name=failed,proto3" json:"failed,omitempty"`
+	// Bytes of its data directory's file system.
+	DiskBytes uint64 `protobuf:"varint,3,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Bytes of that which are free for it.
+	DiskFreeBytes uint64 `protobuf:"varint,4,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
+	// A write has not been synced for an election timeout.
+	DiskStalled bool `protobuf:"varint,5,opt,name=disk_stalled,json=diskStalled,proto3" json:"disk_stalled,omitempty"`
+	// How many groups it leads.
+	LedCount      uint32 `protobuf:"varint,6,opt,name=led_count,json=ledCount,proto3" json:"led_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeReport) Reset() {
+	*x = NodeReport{}
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeReport) ProtoMessage() {}
+
+func (x *NodeReport) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
+func (*NodeReport) Descriptor() ([]byte, []int) {
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *NodeReport) GetLed() []*LedGroup {
+	if x != nil {
+		return x.Led
+	}
+	return nil
+}
+
+func (x *NodeReport) GetFailed() []*FailedReplica {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+func (x *NodeReport) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *NodeReport) GetDiskFreeBytes() uint64 {
+	if x != nil {
+		return x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *NodeReport) GetDiskStalled() bool {
+	if x != nil {
+		return x.DiskStalled
+	}
+	return false
+}
+
+func (x *NodeReport) GetLedCount() uint32 {
+	if x != nil {
+		return x.LedCount
+	}
+	return 0
+}
+
+// LedGroup is a group as its leader sees it.
+type LedGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group.
+	GroupId uint64 `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The leader's term.
+	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// The members, as applied. Joint while voters_outgoing is not empty.
+	ConfState *ConfState `protobuf:"bytes,3,opt,name=conf_state,json=confState,proto3" json:"conf_state,omitempty"`
+	// The leader's replica id.
+	LeaderId uint64 `protobuf:"varint,4,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	// Members that are not caught up or were not heard of lately.
+	Lagging       []uint64 `protobuf:"varint,5,rep,packed,name=lagging,proto3" json:"lagging,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LedGroup) Reset() {
+	*x = LedGroup{}
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LedGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LedGroup) ProtoMessage() {}
+
+func (x *LedGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LedGroup.ProtoReflect.Descriptor instead.
+func (*LedGroup) Descriptor() ([]byte, []int) {
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LedGroup) GetGroupId() uint64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *LedGroup) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *LedGroup) GetConfState() *ConfState {
+	if x != nil {
+		return x.ConfState
+	}
+	return nil
+}
+
+func (x *LedGroup) GetLeaderId() uint64 {
+	if x != nil {
+		return x.LeaderId
+	}
+	return 0
+}
+
+func (x *LedGroup) GetLagging() []uint64 {
+	if x != nil {
+		return x.Lagging
+	}
+	return nil
+}
+
+// FailedReplica is a replica that has stopped.
+type FailedReplica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group.
+	GroupId uint64 `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The replica.
+	ReplicaId uint64 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	// Why; at most 256 bytes.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailedReplica) Reset() {
+	*x = FailedReplica{}
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailedReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailedReplica) ProtoMessage() {}
+
+func (x *FailedReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailedReplica.ProtoReflect.Descriptor instead.
+func (*FailedReplica) Descriptor() ([]byte, []int) {
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *FailedReplica) GetGroupId() uint64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *FailedReplica) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *FailedReplica) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // GroupHeartbeat is a heartbeat, or the answer to one, of one group, folded.
 type GroupHeartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1416,7 +1672,7 @@ type GroupHeartbeat struct {
 
 func (x *GroupHeartbeat) Reset() {
 	*x = GroupHeartbeat{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[13]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1684,7 @@ func (x *GroupHeartbeat) String() string {
 func (*GroupHeartbeat) ProtoMessage() {}
 
 func (x *GroupHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[13]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1697,7 @@ func (x *GroupHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupHeartbeat.ProtoReflect.Descriptor instead.
 func (*GroupHeartbeat) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{13}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GroupHeartbeat) GetGroupId() uint64 {
@@ -1528,7 +1784,7 @@ type Envelope struct {
 
 func (x *Envelope) Reset() {
 	*x = Envelope{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[14]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1796,7 @@ func (x *Envelope) String() string {
 func (*Envelope) ProtoMessage() {}
 
 func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[14]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1809,7 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
 func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{14}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Envelope) GetGroupId() uint64 {
@@ -1662,7 +1918,7 @@ type SnapshotMetadata struct {
 
 func (x *SnapshotMetadata) Reset() {
 	*x = SnapshotMetadata{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[15]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1930,7 @@ func (x *SnapshotMetadata) String() string {
 func (*SnapshotMetadata) ProtoMessage() {}
 
 func (x *SnapshotMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[15]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1943,7 @@ func (x *SnapshotMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotMetadata.ProtoReflect.Descriptor instead.
 func (*SnapshotMetadata) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{15}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SnapshotMetadata) GetIndex() uint64 {
@@ -1720,7 +1976,7 @@ type Control struct {
 	GroupId uint64 `protobuf:"varint,2,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
 	// The replica it happened to; 0 = the whole group on that node.
 	ReplicaId uint64 `protobuf:"varint,3,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
-	// For KIND_QUIESCE.
+	// For KIND_QUIESCE and KIND_TRANSFER.
 	Term uint64 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
 	// For KIND_QUIESCE.
 	Commit        uint64 `protobuf:"varint,5,opt,name=commit,proto3" json:"commit,omitempty"`
@@ -1730,7 +1986,7 @@ type Control struct {
 
 func (x *Control) Reset() {
 	*x = Control{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[16]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1998,7 @@ func (x *Control) String() string {
 func (*Control) ProtoMessage() {}
 
 func (x *Control) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[16]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +2011,7 @@ func (x *Control) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Control.ProtoReflect.Descriptor instead.
 func (*Control) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{16}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Control) GetKind() Control_Kind {
@@ -1808,7 +2064,7 @@ type TraceContext struct {
 
 func (x *TraceContext) Reset() {
 	*x = TraceContext{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[17]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +2076,7 @@ func (x *TraceContext) String() string {
 func (*TraceContext) ProtoMessage() {}
 
 func (x *TraceContext) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[17]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +2089,7 @@ func (x *TraceContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceContext.ProtoReflect.Descriptor instead.
 func (*TraceContext) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{17}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TraceContext) GetGroupId() uint64 {
@@ -1866,7 +2122,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[18]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +2134,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[18]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2147,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{18}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{21}
 }
 
 // ProbeResponse is what the store says; no field needs a quorum.
@@ -1906,14 +2162,16 @@ type ProbeResponse struct {
 	// SHA-256 of the bootstrap set "1=host:port,2=..." in ascending order of ids; empty without --bootstrap.
 	BootstrapHash []byte `protobuf:"bytes,4,opt,name=bootstrap_hash,json=bootstrapHash,proto3" json:"bootstrap_hash,omitempty"`
 	// The node's id; 0 when it has none yet.
-	NodeId        uint64 `protobuf:"varint,5,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeId uint64 `protobuf:"varint,5,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Where it serves clients, so that a node that wants to join finds AdminService.
+	ClientAddr    string `protobuf:"bytes,6,opt,name=client_addr,json=clientAddr,proto3" json:"client_addr,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[19]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2183,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[19]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2196,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{19}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProbeResponse) GetState() StoreState {
@@ -1974,6 +2232,13 @@ func (x *ProbeResponse) GetNodeId() uint64 {
 		return x.NodeId
 	}
 	return 0
+}
+
+func (x *ProbeResponse) GetClientAddr() string {
+	if x != nil {
+		return x.ClientAddr
+	}
+	return ""
 }
 
 var File_multiraft_raft_v1_raft_proto protoreflect.FileDescriptor
@@ -2057,7 +2322,7 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x10ExchangeResponse\x12<\n" +
 	"\thandshake\x18\x01 \x01(\v2\x1c.multiraft.raft.v1.HandshakeH\x00R\thandshake\x120\n" +
 	"\x05frame\x18\x02 \x01(\v2\x18.multiraft.raft.v1.FrameH\x00R\x05frameB\t\n" +
-	"\amessage\"\xa9\x02\n" +
+	"\amessage\"\xe0\x02\n" +
 	"\x05Frame\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.multiraft.raft.v1.HeaderR\x06header\x12A\n" +
 	"\n" +
@@ -2065,7 +2330,29 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"heartbeats\x129\n" +
 	"\tenvelopes\x18\x03 \x03(\v2\x1b.multiraft.raft.v1.EnvelopeR\tenvelopes\x126\n" +
 	"\bcontrols\x18\x04 \x03(\v2\x1a.multiraft.raft.v1.ControlR\bcontrols\x127\n" +
-	"\x06traces\x18\x05 \x03(\v2\x1f.multiraft.raft.v1.TraceContextR\x06traces\"\xcf\x01\n" +
+	"\x06traces\x18\x05 \x03(\v2\x1f.multiraft.raft.v1.TraceContextR\x06traces\x125\n" +
+	"\x06report\x18\x06 \x01(\v2\x1d.multiraft.raft.v1.NodeReportR\x06report\"\xfc\x01\n" +
+	"\n" +
+	"NodeReport\x12-\n" +
+	"\x03led\x18\x01 \x03(\v2\x1b.multiraft.raft.v1.LedGroupR\x03led\x128\n" +
+	"\x06failed\x18\x02 \x03(\v2 .multiraft.raft.v1.FailedReplicaR\x06failed\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x03 \x01(\x04R\tdiskBytes\x12&\n" +
+	"\x0fdisk_free_bytes\x18\x04 \x01(\x04R\rdiskFreeBytes\x12!\n" +
+	"\fdisk_stalled\x18\x05 \x01(\bR\vdiskStalled\x12\x1b\n" +
+	"\tled_count\x18\x06 \x01(\rR\bledCount\"\xad\x01\n" +
+	"\bLedGroup\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
+	"\n" +
+	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\x12\x1b\n" +
+	"\tleader_id\x18\x04 \x01(\x04R\bleaderId\x12\x18\n" +
+	"\alagging\x18\x05 \x03(\x04R\alagging\"a\n" +
+	"\rFailedReplica\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\x04R\treplicaId\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xcf\x01\n" +
 	"\x0eGroupHeartbeat\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12!\n" +
 	"\ffrom_replica\x18\x02 \x01(\x04R\vfromReplica\x12\x1d\n" +
@@ -2096,31 +2383,36 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
 	"\n" +
-	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"\x85\x02\n" +
+	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"\xa9\x02\n" +
 	"\aControl\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.multiraft.raft.v1.Control.KindR\x04kind\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x04R\agroupId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x04R\treplicaId\x12\x12\n" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x16\n" +
-	"\x06commit\x18\x05 \x01(\x04R\x06commit\"_\n" +
+	"\x06commit\x18\x05 \x01(\x04R\x06commit\"\x82\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12KIND_GROUP_UNKNOWN\x10\x01\x12\x17\n" +
 	"\x13KIND_REPLICA_FAILED\x10\x02\x12\x10\n" +
-	"\fKIND_QUIESCE\x10\x03\"a\n" +
+	"\fKIND_QUIESCE\x10\x03\x12\x0e\n" +
+	"\n" +
+	"KIND_ALIVE\x10\x04\x12\x11\n" +
+	"\rKIND_TRANSFER\x10\x05\"a\n" +
 	"\fTraceContext\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
 	"\vtraceparent\x18\x03 \x01(\tR\vtraceparent\"\x0e\n" +
-	"\fProbeRequest\"\xbe\x01\n" +
+	"\fProbeRequest\"\xdf\x01\n" +
 	"\rProbeResponse\x123\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x1d.multiraft.raft.v1.StoreStateR\x05state\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12\x19\n" +
 	"\bstore_id\x18\x03 \x01(\tR\astoreId\x12%\n" +
 	"\x0ebootstrap_hash\x18\x04 \x01(\fR\rbootstrapHash\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\x04R\x06nodeId*b\n" +
+	"\anode_id\x18\x05 \x01(\x04R\x06nodeId\x12\x1f\n" +
+	"\vclient_addr\x18\x06 \x01(\tR\n" +
+	"clientAddr*b\n" +
 	"\tEntryType\x12\x1a\n" +
 	"\x16ENTRY_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16ENTRY_TYPE_CONF_CHANGE\x10\x01\x12\x1d\n" +
@@ -2164,7 +2456,7 @@ func file_multiraft_raft_v1_raft_proto_rawDescGZIP() []byte {
 }
 
 var file_multiraft_raft_v1_raft_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_multiraft_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_multiraft_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_multiraft_raft_v1_raft_proto_goTypes = []any{
 	(EntryType)(0),                  // 0: multiraft.raft.v1.EntryType
 	(MessageType)(0),                // 1: multiraft.raft.v1.MessageType
@@ -2183,13 +2475,16 @@ var file_multiraft_raft_v1_raft_proto_goTypes = []any{
 	(*ExchangeRequest)(nil),         // 14: multiraft.raft.v1.ExchangeRequest
 	(*ExchangeResponse)(nil),        // 15: multiraft.raft.v1.ExchangeResponse
 	(*Frame)(nil),                   // 16: multiraft.raft.v1.Frame
-	(*GroupHeartbeat)(nil),          // 17: multiraft.raft.v1.GroupHeartbeat
-	(*Envelope)(nil),                // 18: multiraft.raft.v1.Envelope
-	(*SnapshotMetadata)(nil),        // 19: multiraft.raft.v1.SnapshotMetadata
-	(*Control)(nil),                 // 20: multiraft.raft.v1.Control
-	(*TraceContext)(nil),            // 21: multiraft.raft.v1.TraceContext
-	(*ProbeRequest)(nil),            // 22: multiraft.raft.v1.ProbeRequest
-	(*ProbeResponse)(nil),           // 23: multiraft.raft.v1.ProbeResponse
+	(*NodeReport)(nil),              // 17: multiraft.raft.v1.NodeReport
+	(*LedGroup)(nil),                // 18: multiraft.raft.v1.LedGroup
+	(*FailedReplica)(nil),           // 19: multiraft.raft.v1.FailedReplica
+	(*GroupHeartbeat)(nil),          // 20: multiraft.raft.v1.GroupHeartbeat
+	(*Envelope)(nil),                // 21: multiraft.raft.v1.Envelope
+	(*SnapshotMetadata)(nil),        // 22: multiraft.raft.v1.SnapshotMetadata
+	(*Control)(nil),                 // 23: multiraft.raft.v1.Control
+	(*TraceContext)(nil),            // 24: multiraft.raft.v1.TraceContext
+	(*ProbeRequest)(nil),            // 25: multiraft.raft.v1.ProbeRequest
+	(*ProbeResponse)(nil),           // 26: multiraft.raft.v1.ProbeResponse
 }
 var file_multiraft_raft_v1_raft_proto_depIdxs = []int32{
 	0,  // 0: multiraft.raft.v1.LogEntry.type:type_name -> multiraft.raft.v1.EntryType
@@ -2207,31 +2502,35 @@ var file_multiraft_raft_v1_raft_proto_depIdxs = []int32{
 	13, // 12: multiraft.raft.v1.ExchangeResponse.handshake:type_name -> multiraft.raft.v1.Handshake
 	16, // 13: multiraft.raft.v1.ExchangeResponse.frame:type_name -> multiraft.raft.v1.Frame
 	4,  // 14: multiraft.raft.v1.Frame.header:type_name -> multiraft.raft.v1.Header
-	17, // 15: multiraft.raft.v1.Frame.heartbeats:type_name -> multiraft.raft.v1.GroupHeartbeat
-	18, // 16: multiraft.raft.v1.Frame.envelopes:type_name -> multiraft.raft.v1.Envelope
-	20, // 17: multiraft.raft.v1.Frame.controls:type_name -> multiraft.raft.v1.Control
-	21, // 18: multiraft.raft.v1.Frame.traces:type_name -> multiraft.raft.v1.TraceContext
-	1,  // 19: multiraft.raft.v1.Envelope.type:type_name -> multiraft.raft.v1.MessageType
-	5,  // 20: multiraft.raft.v1.Envelope.entries:type_name -> multiraft.raft.v1.LogEntry
-	19, // 21: multiraft.raft.v1.Envelope.snapshot:type_name -> multiraft.raft.v1.SnapshotMetadata
-	10, // 22: multiraft.raft.v1.SnapshotMetadata.conf_state:type_name -> multiraft.raft.v1.ConfState
-	3,  // 23: multiraft.raft.v1.Control.kind:type_name -> multiraft.raft.v1.Control.Kind
-	2,  // 24: multiraft.raft.v1.ProbeResponse.state:type_name -> multiraft.raft.v1.StoreState
-	6,  // 25: multiraft.raft.v1.RaftService.AppendEntries:input_type -> multiraft.raft.v1.AppendEntriesRequest
-	8,  // 26: multiraft.raft.v1.RaftService.RequestVote:input_type -> multiraft.raft.v1.RequestVoteRequest
-	11, // 27: multiraft.raft.v1.RaftService.InstallSnapshot:input_type -> multiraft.raft.v1.InstallSnapshotRequest
-	14, // 28: multiraft.raft.v1.RaftService.Exchange:input_type -> multiraft.raft.v1.ExchangeRequest
-	22, // 29: multiraft.raft.v1.RaftService.Probe:input_type -> multiraft.raft.v1.ProbeRequest
-	7,  // 30: multiraft.raft.v1.RaftService.AppendEntries:output_type -> multiraft.raft.v1.AppendEntriesResponse
-	9,  // 31: multiraft.raft.v1.RaftService.RequestVote:output_type -> multiraft.raft.v1.RequestVoteResponse
-	12, // 32: multiraft.raft.v1.RaftService.InstallSnapshot:output_type -> multiraft.raft.v1.InstallSnapshotResponse
-	15, // 33: multiraft.raft.v1.RaftService.Exchange:output_type -> multiraft.raft.v1.ExchangeResponse
-	23, // 34: multiraft.raft.v1.RaftService.Probe:output_type -> multiraft.raft.v1.ProbeResponse
-	30, // [30:35] is the sub-list for method output_type
-	25, // [25:30] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	20, // 15: multiraft.raft.v1.Frame.heartbeats:type_name -> multiraft.raft.v1.GroupHeartbeat
+	21, // 16: multiraft.raft.v1.Frame.envelopes:type_name -> multiraft.raft.v1.Envelope
+	23, // 17: multiraft.raft.v1.Frame.controls:type_name -> multiraft.raft.v1.Control
+	24, // 18: multiraft.raft.v1.Frame.traces:type_name -> multiraft.raft.v1.TraceContext
+	17, // 19: multiraft.raft.v1.Frame.report:type_name -> multiraft.raft.v1.NodeReport
+	18, // 20: multiraft.raft.v1.NodeReport.led:type_name -> multiraft.raft.v1.LedGroup
+	19, // 21: multiraft.raft.v1.NodeReport.failed:type_name -> multiraft.raft.v1.FailedReplica
+	10, // 22: multiraft.raft.v1.LedGroup.conf_state:type_name -> multiraft.raft.v1.ConfState
+	1,  // 23: multiraft.raft.v1.Envelope.type:type_name -> multiraft.raft.v1.MessageType
+	5,  // 24: multiraft.raft.v1.Envelope.entries:type_name -> multiraft.raft.v1.LogEntry
+	22, // 25: multiraft.raft.v1.Envelope.snapshot:type_name -> multiraft.raft.v1.SnapshotMetadata
+	10, // 26: multiraft.raft.v1.SnapshotMetadata.conf_state:type_name -> multiraft.raft.v1.ConfState
+	3,  // 27: multiraft.raft.v1.Control.kind:type_name -> multiraft.raft.v1.Control.Kind
+	2,  // 28: multiraft.raft.v1.ProbeResponse.state:type_name -> multiraft.raft.v1.StoreState
+	6,  // 29: multiraft.raft.v1.RaftService.AppendEntries:input_type -> multiraft.raft.v1.AppendEntriesRequest
+	8,  // 30: multiraft.raft.v1.RaftService.RequestVote:input_type -> multiraft.raft.v1.RequestVoteRequest
+	11, // 31: multiraft.raft.v1.RaftService.InstallSnapshot:input_type -> multiraft.raft.v1.InstallSnapshotRequest
+	14, // 32: multiraft.raft.v1.RaftService.Exchange:input_type -> multiraft.raft.v1.ExchangeRequest
+	25, // 33: multiraft.raft.v1.RaftService.Probe:input_type -> multiraft.raft.v1.ProbeRequest
+	7,  // 34: multiraft.raft.v1.RaftService.AppendEntries:output_type -> multiraft.raft.v1.AppendEntriesResponse
+	9,  // 35: multiraft.raft.v1.RaftService.RequestVote:output_type -> multiraft.raft.v1.RequestVoteResponse
+	12, // 36: multiraft.raft.v1.RaftService.InstallSnapshot:output_type -> multiraft.raft.v1.InstallSnapshotResponse
+	15, // 37: multiraft.raft.v1.RaftService.Exchange:output_type -> multiraft.raft.v1.ExchangeResponse
+	26, // 38: multiraft.raft.v1.RaftService.Probe:output_type -> multiraft.raft.v1.ProbeResponse
+	34, // [34:39] is the sub-list for method output_type
+	29, // [29:34] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_multiraft_raft_v1_raft_proto_init() }
@@ -2253,7 +2552,7 @@ func file_multiraft_raft_v1_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multiraft_raft_v1_raft_proto_rawDesc), len(file_multiraft_raft_v1_raft_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
