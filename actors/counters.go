@@ -13,6 +13,9 @@ type Counters struct {
 	LeaderStarts   atomic.Uint64
 	LeadersGone    atomic.Uint64
 	HeartbeatsHeld atomic.Uint64
+	Changes        atomic.Uint64
+	Transfers      atomic.Uint64
+	TransfersLost  atomic.Uint64
 	Commits        atomic.Uint64
 	Syncs          atomic.Uint64
 	SyncedAppends  atomic.Uint64
@@ -30,6 +33,9 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_leader_starts_total", "", "", "Times that a replica here became leader.", c.LeaderStarts.Load())
 	f("replica_leaders_gone_total", "", "", "Leaders let go of because their process had ended.", c.LeadersGone.Load())
 	f("replica_heartbeats_held_total", "", "", "Heartbeats not sent because the disk has not synced for an election timeout.", c.HeartbeatsHeld.Load())
+	f("replica_membership_changes_total", "", "", "Membership changes proposed by leaders here.", c.Changes.Load())
+	f("replica_transfers_total", "", "", "Leadership transfers begun here.", c.Transfers.Load())
+	f("replica_transfers_failed_total", "", "", "Leadership transfers that another replica did not take.", c.TransfersLost.Load())
 	f("log_commits_total", "", "", "Batches committed to the log.", c.Commits.Load())
 	f("log_syncs_total", "", "", "Batches committed with an fsync.", c.Syncs.Load())
 	f("log_synced_appends_total", "", "", "Raft appends, of all groups, that shared those fsyncs.", c.SyncedAppends.Load())

@@ -7,6 +7,17 @@ import (
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
+// How a Transfer may end without success, beside *NotLeaderError and ErrStopped.
+var (
+	// ErrNoSuccessor: no voter that could take over is caught up and was heard of lately, or not the one named.
+	ErrNoSuccessor = errors.New("no voter that has caught up and was heard of lately can take over leadership")
+	// ErrTransferTimeout: nobody had taken over after an election timeout. The old leader goes on, or another
+	// is being elected.
+	ErrTransferTimeout = errors.New("leadership was not taken over within an election timeout")
+	// ErrTransferUnderWay: leadership is being handed to another replica.
+	ErrTransferUnderWay = errors.New("leadership is being handed to another replica already")
+)
+
 // How a Propose or a ReadEnd may end without success.
 var (
 	// ErrOutcomeUnknown: leadership was lost after the payload entered the log. It may or may not come to be

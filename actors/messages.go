@@ -91,6 +91,26 @@ type Unreachable struct{ Node raftcore.NodeID }
 // NodeGone says that a node's process has ended: its connections broke and its port refuses new ones.
 type NodeGone struct{ Node raftcore.NodeID }
 
+// SetTarget tells the replica which members metadata want in its group. The replica that leads steers its
+// group there, one change at a time. It takes the place of the one before; without voters there is none.
+type SetTarget struct{ Target raftcore.Target }
+
+// Transfer asks the replica to hand leadership to a voter that has caught up: the one on node To, or Replica, or,
+// with neither, the best. With a Term it is refused unless the replica leads in that term. It ends when
+// another leads, or after an election timeout; Reply is called exactly once, nil = nobody wants to know.
+type Transfer struct {
+	To      raftcore.NodeID
+	Replica raftcore.ReplicaID
+	Term    uint64
+	Reply   TransferReply
+}
+
+// TransferReply takes the end of a Transfer: the node that leads now, or why it ended without. It must not
+// block.
+type TransferReply interface {
+	Transferred(to raftcore.NodeID, err error)
+}
+
 // tick tells a replica that its tick counter is no longer 0.
 type tick struct{}
 
@@ -148,5 +168,9 @@ func End(msg any, err error) {
 		m.Reply <- err
 	case *Unary:
 		m.Reply.Answered(UnaryAnswer{Err: err})
+	case *Transfer:
+		if m.Reply != nil {
+			m.Reply.Transferred(0, err)
+		}
 	}
 }

@@ -122,7 +122,16 @@ type Replica struct {
 	campaignIn int // ticks until the next of them
 	// membersChanged makes the next publish work out the nodes of voters and learners anew.
 	membersChanged bool
-	failure        error
+	// speakers are replicas that are no members as far as this one knows, and spoke for a node that metadata
+	// place them on: a later leader, whom an answer has to reach. Few, and forgotten with the next change.
+	speakers map[raftcore.ReplicaID]raftcore.NodeID
+
+	target   raftcore.Target
+	steered  raftcore.Step       // what Steer said last
+	progress []raftcore.Progress // as the board shows it; never changed
+	scratch  []raftcore.Progress
+	transfer transfer
+	failure  error
 }
 
 // ReplicaProps returns the Props with which a Replica is spawned. The producer has no side effects:
@@ -155,6 +164,10 @@ func (r *Replica) Receive(ctx actor.Context) {
 		r.unreachable(m.Node)
 	case *NodeGone:
 		r.nodeGone(m.Node)
+	case *SetTarget:
+		r.target = m.Target
+	case *Transfer:
+		r.beginTransfer(m)
 	case tick, flush: // what they announce is read in the turn that follows
 	case *actor.Started:
 		r.start(ctx)
@@ -200,7 +213,7 @@ func (r *Replica) open() (err error) {
 	r.core, err = raftcore.New(raftcore.Config{
 		Group: r.cfg.Group, Self: r.log.Replica(), Storage: r.log, Applied: r.state.Applied,
 		ElectionTicks: r.cfg.ElectionTicks, HeartbeatTicks: r.cfg.HeartbeatTicks,
-		Members: r.state.Members, Vouch: r.cfg.Vouch, Counters: r.cfg.Core,
+		Members: r.state.Members, FollowedTarget: r.state.FollowedTarget, Vouch: r.cfg.Vouch, Counters: r.cfg.Core,
 		EntryBytesMax: r.cfg.EntryBytesMax + raftcore.EntryOverheadMax(turnMessagesMax),
 	})
 	return err
@@ -210,6 +223,7 @@ func (r *Replica) open() (err error) {
 func (r *Replica) end() {
 	r.refuseAll(ErrStopped)
 	r.waiters.endAll(ErrOutcomeUnknown)
+	r.endTransfer(0, ErrStopped)
 	for _, e := range r.ends {
 		e.ReadEnd(0, 0, 0, ErrStopped)
 	}

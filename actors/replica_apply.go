@@ -68,4 +68,6 @@ func (r *Replica) applyConfChange(e *raftpb.Entry) {
 		return
 	}
 	r.state.ConfState, r.state.Members, r.membersChanged = cs, members, true
+	r.state.FollowedTarget = r.core.FollowedTarget()
+	clear(r.speakers)
 }

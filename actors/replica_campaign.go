@@ -41,7 +41,7 @@ func (r *Replica) campaignEarly(ticks int) {
 // count as ever, and a leader that lives keeps its term unless a majority has let go of it.
 func (r *Replica) nodeGone(n raftcore.NodeID) {
 	leader := r.core.Status().Leader
-	if leader == 0 || r.state.Members[leader] != n || leader == r.log.Replica() {
+	if leader == 0 || r.nodeOf(leader) != n || leader == r.log.Replica() {
 		return
 	}
 	if err := r.core.ForgetLeader(); err != nil {

@@ -21,6 +21,7 @@ func (r *Replica) turn(ctx actor.Context) {
 		return
 	}
 	r.tick()
+	r.pursueTransfer()
 	r.propose()
 	r.askReadIndex()
 	r.flush(ctx, nil)
@@ -36,6 +37,8 @@ func (r *Replica) tick() {
 		r.core.Tick()
 	}
 	r.ageRounds(n)
+	r.ageTransfer(n)
+	r.steer(n)
 	if r.unsynced > 0 {
 		r.stalled += n
 	}
@@ -47,7 +50,7 @@ func (r *Replica) tick() {
 // propose merges what is waiting into as few entries as EntryBytesMax allows and proposes them at once. Until
 // they have an end or a waiter they stay in proposals: a panic on the way loses none.
 func (r *Replica) propose() {
-	if len(r.proposals) == 0 {
+	if len(r.proposals) == 0 || r.transfer.underWay() { // they wait for the one who leads then
 		return
 	}
 	if r.leading == 0 {
@@ -139,7 +142,7 @@ func (r *Replica) proposeError(err error) error {
 
 func (r *Replica) notLeader() error {
 	st := r.core.Status()
-	leader := r.state.Members[st.Leader]
+	leader := r.nodeOf(st.Leader)
 	if st.Leader == r.log.Replica() { // elected, but the turn has not seen it: nobody to send a client to
 		leader = 0
 	}
@@ -151,8 +154,11 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 		return
 	}
 	err := r.core.Step(from, m)
-	if errors.Is(err, raftcore.ErrQuarantine) {
+	switch {
+	case errors.Is(err, raftcore.ErrQuarantine):
 		r.fail(ErrQuarantined)
+	case err == nil:
+		r.noteSpeaker(raftcore.ReplicaID(m.GetFrom()), from)
 	}
 }
 
@@ -225,8 +231,8 @@ func (r *Replica) send(m *raftpb.Message) {
 		r.cfg.Counters.HeartbeatsHeld.Add(1)
 		return
 	}
-	node, ok := r.state.Members[raftcore.ReplicaID(m.GetTo())]
-	if !ok {
+	node := r.nodeOf(raftcore.ReplicaID(m.GetTo()))
+	if node == 0 {
 		r.cfg.Counters.UnknownMember.Add(1)
 		return
 	}
@@ -247,7 +253,7 @@ func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answere
 			w.unary = append(w.unary, withheld{u.Reply, r.answerTo(u, resp)})
 			u, answered = nil, true
 		default:
-			if node, ok := r.state.Members[raftcore.ReplicaID(resp.GetTo())]; ok {
+			if node := r.nodeOf(raftcore.ReplicaID(resp.GetTo())); node != 0 {
 				w.Remote = append(w.Remote, Outbound{node, raftcore.ToEnvelope(r.cfg.Group, resp)})
 			} else {
 				r.cfg.Counters.UnknownMember.Add(1)

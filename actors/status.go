@@ -24,6 +24,17 @@ type Status struct {
 	Voters        []raftcore.NodeID // ascending
 	Learners      []raftcore.NodeID // ascending
 	Failure       string
+
+	// The membership by replica ids, ascending. While Joint, VoterIDs are those to be, OutgoingIDs those until then.
+	Joint                             bool
+	VoterIDs, LearnerIDs, OutgoingIDs []raftcore.ReplicaID
+	// Progress is what the leader knew about the members at its last tick, itself included; nil elsewhere.
+	Progress []raftcore.Progress
+	// Transfer is the node to which leadership is being handed; 0 = none.
+	Transfer raftcore.NodeID
+	// Waits says what the leader waits for on the way to its group's target; WaitsFor a replica it waits for.
+	Waits    raftcore.Wait
+	WaitsFor raftcore.ReplicaID
 }
 
 // Board is where a replica publishes its Status for others to read at any time.
@@ -48,19 +59,17 @@ func (r *Replica) publish() {
 	last := r.cfg.Board.Load()
 	s := Status{
 		Group: r.cfg.Group, Node: r.cfg.Node, Replica: r.log.Replica(),
-		Role: st.Role, Term: st.Term, Leader: r.state.Members[st.Leader],
+		Role: st.Role, Term: st.Term, Leader: r.nodeOf(st.Leader),
 		Last: st.Last, Commit: st.Commit, Applied: r.state.Applied, Hash: r.state.Hash,
 	}
 	s.LogStart, s.HighWatermark = r.machine.Bounds()
 	if r.failure != nil {
 		s.Failure, s.Leader = r.failure.Error(), 0
 	}
-	if last != nil && !r.membersChanged {
-		s.Voters, s.Learners = last.Voters, last.Learners
-	} else {
-		s.Voters = r.nodesOf(r.state.ConfState.GetVoters())
-		s.Learners = r.nodesOf(r.state.ConfState.GetLearners())
-		r.membersChanged = false
+	r.showMembers(&s, last)
+	s.Progress, s.Waits, s.WaitsFor = r.progress, r.steered.Wait, r.steered.For
+	if r.transfer.underWay() {
+		s.Transfer = r.nodeOf(r.transfer.to)
 	}
 	if last == nil || !s.same(last) {
 		r.cfg.Board.p.Store(&s)
@@ -70,13 +79,57 @@ func (r *Replica) publish() {
 func (s *Status) same(o *Status) bool {
 	return s.Role == o.Role && s.Term == o.Term && s.Leader == o.Leader && s.Last == o.Last && s.Commit == o.Commit &&
 		s.Applied == o.Applied && s.Hash == o.Hash && s.LogStart == o.LogStart && s.HighWatermark == o.HighWatermark &&
-		s.Failure == o.Failure && slices.Equal(s.Voters, o.Voters) && slices.Equal(s.Learners, o.Learners)
+		s.Failure == o.Failure && s.Joint == o.Joint && s.Transfer == o.Transfer && s.Waits == o.Waits && s.WaitsFor == o.WaitsFor &&
+		slices.Equal(s.VoterIDs, o.VoterIDs) && slices.Equal(s.LearnerIDs, o.LearnerIDs) &&
+		slices.Equal(s.OutgoingIDs, o.OutgoingIDs) && slices.Equal(s.Progress, o.Progress)
+}
+
+// showMembers works out the lists when the membership has changed, and says what became of this replica.
+func (r *Replica) showMembers(s, last *Status) {
+	if last != nil && !r.membersChanged {
+		s.Voters, s.Learners, s.Joint = last.Voters, last.Learners, last.Joint
+		s.VoterIDs, s.LearnerIDs, s.OutgoingIDs = last.VoterIDs, last.LearnerIDs, last.OutgoingIDs
+		return
+	}
+	r.membersChanged = false
+	conf := r.state.ConfState
+	s.Voters, s.Learners = r.nodesOf(conf.GetVoters()), r.nodesOf(conf.GetLearners())
+	s.VoterIDs, s.LearnerIDs, s.OutgoingIDs = replicaIDs(conf.GetVoters()), replicaIDs(conf.GetLearners()), replicaIDs(conf.GetVotersOutgoing())
+	s.Joint = len(s.OutgoingIDs) > 0
+	if last == nil {
+		return
+	}
+	if before, now := last.standing(), s.standing(); before != now {
+		r.cfg.Logger.Info("replica is now "+now, "group", s.Group, "replica", s.Replica, "was", before)
+	}
+}
+
+// standing says what the replica is in its group.
+func (s *Status) standing() string {
+	switch {
+	case slices.Contains(s.VoterIDs, s.Replica):
+		return "voter"
+	case slices.Contains(s.OutgoingIDs, s.Replica):
+		return "leaving"
+	case slices.Contains(s.LearnerIDs, s.Replica):
+		return "learner"
+	default:
+		return "no member"
+	}
+}
+
+func replicaIDs(ids []uint64) (all []raftcore.ReplicaID) {
+	for _, id := range ids {
+		all = append(all, raftcore.ReplicaID(id))
+	}
+	slices.Sort(all)
+	return all
 }
 
 func (r *Replica) nodesOf(ids []uint64) []raftcore.NodeID {
 	nodes := make([]raftcore.NodeID, 0, len(ids))
 	for _, id := range ids {
-		nodes = append(nodes, r.state.Members[raftcore.ReplicaID(id)])
+		nodes = append(nodes, r.nodeOf(raftcore.ReplicaID(id)))
 	}
 	slices.Sort(nodes)
 	return nodes

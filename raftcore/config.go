@@ -49,6 +49,8 @@ type Config struct {
 	// Members are the group's replicas and the nodes that host them, learners included. Required, but for a
 	// replica that a snapshot has yet to fill: it has applied nothing.
 	Members map[ReplicaID]NodeID
+	// FollowedTarget is what Core.FollowedTarget returned when the membership was stored.
+	FollowedTarget uint64
 	// Vouch says whether the cluster's metadata know r as a replica of this group on node n. It is asked
 	// only for requests of replicas that are not in Members: a later leader may be unknown here.
 	// nil = nobody is vouched for.

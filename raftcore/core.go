@@ -40,6 +40,8 @@ type Core struct {
 	readRound uint64
 	// seen is what the last Effects told about the leader.
 	seen leadership
+	// steer is about membership changes; see Steer.
+	steer steering
 	// quarantined, once set, stays: see ErrQuarantine.
 	quarantined bool
 }
@@ -76,7 +78,7 @@ func New(cfg Config) (*Core, error) {
 		return nil, err
 	}
 	c := &Core{cfg: cfg.withDefaults()}
-	c.members = c.cfg.Members
+	c.members, c.steer.target = c.cfg.Members, c.cfg.FollowedTarget
 	if err := c.load(); err != nil {
 		return nil, fmt.Errorf("group %d replica %d: %w", cfg.Group, cfg.Self, err)
 	}
@@ -202,19 +204,17 @@ func (c *Core) Campaign() error {
 	return c.rn.Campaign()
 }
 
-// TransferLeader hands leadership to a voter that was heard from lately. Proposals are dropped until it has
-// succeeded, which LeaderChanged tells, or an election timeout has passed.
+// TransferLeader hands leadership to a voter that was heard from lately and has caught up. Proposals are
+// dropped until it has succeeded, which LeaderChanged tells, or an election timeout has passed.
 func (c *Core) TransferLeader(to ReplicaID) error {
 	if err := c.needLeader(); err != nil {
 		return err
 	}
-	for _, p := range c.Progress() {
-		if p.Replica == to && p.Voter && p.Active && to != c.cfg.Self {
-			c.rn.TransferLeader(uint64(to))
-			return nil
-		}
+	if now := c.situation(); to == noReplica || now.fittest(onlyVoter(c.conf, to)) != to {
+		return ErrNoSuccessor
 	}
-	return ErrNoSuccessor
+	c.rn.TransferLeader(uint64(to))
+	return nil
 }
 
 // ReportUnreachable tells a leader that an append message to r was lost. Never call it for another kind of
@@ -292,6 +292,7 @@ func (c *Core) handedOut(e *Effects) {
 		c.applied = Position{Index(last.GetIndex()), last.GetTerm()}
 	}
 	c.lastSure = c.handedLast
+	c.noteSteering(e.LeaderChanged)
 	c.handedCommit = Index(c.rn.BasicStatus().GetCommit())
 }
 

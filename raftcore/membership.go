@@ -15,27 +15,44 @@ import (
 
 // EncodeMembership encodes members as a membership change carries them in its context, ascending by replica.
 func EncodeMembership(members map[ReplicaID]NodeID) ([]byte, error) {
-	var m metav1.Membership
-	for _, r := range slices.Sorted(maps.Keys(members)) {
-		m.Replicas = append(m.Replicas, &metav1.Replica{ReplicaId: uint64(r), NodeId: uint64(members[r])})
-	}
-	return proto.MarshalOptions{Deterministic: true}.Marshal(&m)
+	return proto.MarshalOptions{Deterministic: true}.Marshal(&metav1.Membership{Replicas: replicasOf(members)})
 }
 
 // DecodeMembership is the inverse of EncodeMembership.
 func DecodeMembership(data []byte) (map[ReplicaID]NodeID, error) {
+	members, _, err := decodeContext(data)
+	return members, err
+}
+
+func decodeContext(data []byte) (_ map[ReplicaID]NodeID, target uint64, err error) {
 	var m metav1.Membership
 	if err := proto.Unmarshal(data, &m); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	members := make(map[ReplicaID]NodeID, len(m.GetReplicas()))
 	for _, r := range m.GetReplicas() {
 		if r.GetReplicaId() == 0 || r.GetNodeId() == 0 {
-			return nil, fmt.Errorf("replica %d on node %d", r.GetReplicaId(), r.GetNodeId())
+			return nil, 0, fmt.Errorf("replica %d on node %d", r.GetReplicaId(), r.GetNodeId())
 		}
 		members[ReplicaID(r.GetReplicaId())] = NodeID(r.GetNodeId())
 	}
-	return members, nil
+	return members, m.GetTargetId(), nil
+}
+
+// changeContext encodes what a change carries beside itself. The members are few and valid.
+func changeContext(target uint64, added map[ReplicaID]NodeID) []byte {
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(&metav1.Membership{Replicas: replicasOf(added), TargetId: target})
+	if err != nil {
+		panic(fmt.Sprintf("raftcore: membership cannot be encoded: %v", err))
+	}
+	return data
+}
+
+func replicasOf(members map[ReplicaID]NodeID) (all []*metav1.Replica) {
+	for _, r := range slices.Sorted(maps.Keys(members)) {
+		all = append(all, &metav1.Replica{ReplicaId: uint64(r), NodeId: uint64(members[r])})
+	}
+	return all
 }
 
 // ApplyConfChange applies a committed membership change, before its MsgStorageApplyResp is stepped, and
@@ -51,16 +68,20 @@ func (c *Core) ApplyConfChange(e *raftpb.Entry) (*raftpb.ConfState, map[ReplicaI
 	if err != nil {
 		return c.conf, maps.Clone(c.members), err
 	}
-	members, err := membersAfter(c.members, next, change.GetContext())
+	members, target, err := membersAfter(c.members, next, change.GetContext())
 	if err != nil {
 		return c.conf, maps.Clone(c.members), err
 	}
+	c.steer.target = max(c.steer.target, target)
 	c.conf, c.members = c.rn.ApplyConfChange(change), members
 	return c.conf, maps.Clone(members), nil
 }
 
 // SetMembers replaces the members after a snapshot has been activated: they are part of its machine state.
 func (c *Core) SetMembers(members map[ReplicaID]NodeID) { c.members = maps.Clone(members) }
+
+// SetFollowedTarget does so for FollowedTarget.
+func (c *Core) SetFollowedTarget(id uint64) { c.steer.target = id }
 
 // Members returns a copy of the replicas and their nodes.
 func (c *Core) Members() map[ReplicaID]NodeID { return maps.Clone(c.members) }
@@ -142,10 +163,10 @@ func confStateValid(conf *raftpb.ConfState) bool {
 }
 
 // membersAfter keeps the nodes of the replicas in conf, taking those of new ones from the change's context.
-func membersAfter(old map[ReplicaID]NodeID, conf *raftpb.ConfState, context []byte) (map[ReplicaID]NodeID, error) {
-	added, err := DecodeMembership(context)
+func membersAfter(old map[ReplicaID]NodeID, conf *raftpb.ConfState, context []byte) (_ map[ReplicaID]NodeID, target uint64, err error) {
+	added, target, err := decodeContext(context)
 	if err != nil {
-		return nil, fmt.Errorf("%w: context: %w", ErrConfChange, err)
+		return nil, 0, fmt.Errorf("%w: context: %w", ErrConfChange, err)
 	}
 	members := make(map[ReplicaID]NodeID)
 	for _, ids := range [][]uint64{conf.GetVoters(), conf.GetLearners(), conf.GetVotersOutgoing(), conf.GetLearnersNext()} {
@@ -156,10 +177,10 @@ func membersAfter(old map[ReplicaID]NodeID, conf *raftpb.ConfState, context []by
 				node, known = added[r]
 			}
 			if !known {
-				return nil, fmt.Errorf("%w: no node for replica %d", ErrConfChange, r)
+				return nil, 0, fmt.Errorf("%w: no node for replica %d", ErrConfChange, r)
 			}
 			members[r] = node
 		}
 	}
-	return members, nil
+	return members, target, nil
 }

@@ -1,7 +1,10 @@
 package raftcore
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 )
 
@@ -64,11 +67,13 @@ type Progress struct {
 
 // Progress returns what this leader knows about the members, itself included, by ascending id.
 // Another replica than the leader knows nothing and returns nil.
-func (c *Core) Progress() []Progress {
+func (c *Core) Progress() []Progress { return c.AppendProgress(nil) }
+
+// AppendProgress appends to all what Progress returns.
+func (c *Core) AppendProgress(all []Progress) []Progress {
 	if c.needLeader() != nil {
-		return nil
+		return all
 	}
-	var all []Progress
 	c.rn.WithProgress(func(id uint64, kind raft.ProgressType, p tracker.Progress) {
 		r := ReplicaID(id)
 		all = append(all, Progress{r, c.members[r], Index(p.Match), kind == raft.ProgressTypePeer, p.RecentActive})
@@ -90,14 +95,20 @@ func (c *Core) FsyncedReplicas(i Index) int {
 	return n
 }
 
-// Successor returns the voter that leadership is best handed to: heard from lately and furthest ahead, the
-// lowest id among equals. 0 = none.
+// Successor returns the voter that leadership is best handed to: heard from lately, caught up and furthest
+// ahead, the lowest id among equals. 0 = none.
 func (c *Core) Successor() ReplicaID {
-	var best Progress
-	for _, p := range c.Progress() {
-		if p.Voter && p.Active && p.Replica != c.cfg.Self && (best.Replica == noReplica || p.Match > best.Match) {
-			best = p
-		}
+	if c.needLeader() != nil {
+		return noReplica
 	}
-	return best.Replica
+	now := c.situation()
+	return now.fittest(c.conf.GetVoters())
+}
+
+// onlyVoter returns r if it is a voter, and remains one when a joint configuration is left.
+func onlyVoter(conf *raftpb.ConfState, r ReplicaID) []uint64 {
+	if !slices.Contains(conf.GetVoters(), uint64(r)) {
+		return nil
+	}
+	return []uint64{uint64(r)}
 }

@@ -22,6 +22,8 @@ type State struct {
 	Truncated   raftcore.Position // last entry that is no longer in the log; Truncated.Index <= Applied
 	ConfState   *raftpb.ConfState
 	Members     map[raftcore.ReplicaID]raftcore.NodeID
+	// FollowedTarget is the id of the latest target that a membership change was applied for; 0 = none.
+	FollowedTarget uint64
 }
 
 // Clone returns a copy that shares nothing with s.
@@ -34,7 +36,8 @@ func (s *State) Clone() State {
 	return c
 }
 
-// encode writes the fields in their order; ConfState as a flag and its four lists; members in ascending order.
+// encode writes the fields in their order; ConfState as a flag and its four lists; members in ascending order;
+// the followed target if there is one, as in records of before there were targets.
 func (s *State) encode() []byte {
 	ids := make([]raftcore.ReplicaID, 0, 8)
 	for id := range s.Members {
@@ -52,6 +55,9 @@ func (s *State) encode() []byte {
 	for _, id := range ids {
 		v = binary.AppendUvarint(v, uint64(id))
 		v = binary.AppendUvarint(v, uint64(s.Members[id]))
+	}
+	if s.FollowedTarget != 0 {
+		v = binary.AppendUvarint(v, s.FollowedTarget)
 	}
 	return v
 }
@@ -81,6 +87,9 @@ func decodeState(value []byte) (State, error) {
 	for range n {
 		id := raftcore.ReplicaID(d.uvarint())
 		s.Members[id] = raftcore.NodeID(d.uvarint())
+	}
+	if len(d.rest) > 0 {
+		s.FollowedTarget = d.uvarint()
 	}
 	if err := d.err(); err != nil {
 		return State{}, err

@@ -1645,7 +1645,9 @@ func (x *Allocators) GetNodeId() uint64 {
 type Membership struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Replica and node of every member.
-	Replicas      []*Replica `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Replicas []*Replica `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// In the context of a membership change: the target that it was made for.
+	TargetId      uint64 `protobuf:"varint,2,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1685,6 +1687,13 @@ func (x *Membership) GetReplicas() []*Replica {
 		return x.Replicas
 	}
 	return nil
+}
+
+func (x *Membership) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
 }
 
 var File_multiraft_meta_v1_meta_proto protoreflect.FileDescriptor
@@ -1806,10 +1815,11 @@ const file_multiraft_meta_v1_meta_proto_rawDesc = "" +
 	"\bgroup_id\x18\x02 \x01(\x04R\agroupId\x12\x1f\n" +
 	"\vproducer_id\x18\x03 \x01(\x03R\n" +
 	"producerId\x12\x17\n" +
-	"\anode_id\x18\x04 \x01(\x04R\x06nodeId\"D\n" +
+	"\anode_id\x18\x04 \x01(\x04R\x06nodeId\"a\n" +
 	"\n" +
 	"Membership\x126\n" +
-	"\breplicas\x18\x01 \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\breplicas*@\n" +
+	"\breplicas\x18\x01 \x03(\v2\x1a.multiraft.meta.v1.ReplicaR\breplicas\x12\x1b\n" +
+	"\ttarget_id\x18\x02 \x01(\x04R\btargetId*@\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x01BAZ?github.com/multiraftd/multiraftd/proto/multiraft/meta/v1;metav1b\x06proto3"
