@@ -16,6 +16,10 @@ type Counters struct {
 	Changes        atomic.Uint64
 	Transfers      atomic.Uint64
 	TransfersLost  atomic.Uint64
+	StallHandovers atomic.Uint64
+	Truncations    atomic.Uint64
+	Discards       atomic.Uint64
+	AppendsShort   atomic.Uint64
 	Commits        atomic.Uint64
 	Syncs          atomic.Uint64
 	SyncedAppends  atomic.Uint64
@@ -36,6 +40,10 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_membership_changes_total", "", "", "Membership changes proposed by leaders here.", c.Changes.Load())
 	f("replica_transfers_total", "", "", "Leadership transfers begun here.", c.Transfers.Load())
 	f("replica_transfers_failed_total", "", "", "Leadership transfers that another replica did not take.", c.TransfersLost.Load())
+	f("replica_stall_handovers_total", "", "", "Times that a leader here asked another replica to take over because the disk has not synced for an election timeout.", c.StallHandovers.Load())
+	f("replica_truncations_proposed_total", "", "", "Truncations proposed by leaders here because of retention.", c.Truncations.Load())
+	f("replica_log_discards_total", "", "", "Times that a replica here discarded the start of its Raft log.", c.Discards.Load())
+	f("replica_appends_short_of_space_total", "", "", "Appends of leaders not taken because the disk is nearly full.", c.AppendsShort.Load())
 	f("log_commits_total", "", "", "Batches committed to the log.", c.Commits.Load())
 	f("log_syncs_total", "", "", "Batches committed with an fsync.", c.Syncs.Load())
 	f("log_synced_appends_total", "", "", "Raft appends, of all groups, that shared those fsyncs.", c.SyncedAppends.Load())

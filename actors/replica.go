@@ -9,6 +9,7 @@ import (
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/partition"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
@@ -61,11 +62,16 @@ type ReplicaConfig struct {
 	// Campaign makes the replica campaign at once instead of waiting for an election timeout; set on the
 	// preferred leader of a new group.
 	Campaign bool
+	// Retention of a partition's records, until a Retain says otherwise.
+	Retention partition.Retention
+	// Space of the disk; nil = always enough.
+	Space *Space
 
 	ElectionTicks  int // 0 = 10
 	HeartbeatTicks int // 0 = 1
 	EntryBytesMax  int // most bytes of payloads merged into one entry; 0 = 8 MiB
 	CacheBytes     int // of recent entries kept in memory; 0 = 1 MiB
+	RetentionTicks int // between two looks at what a leader's records are kept for; 0 = 100
 
 	Board    *Board
 	Ticks    *TickCount
@@ -86,6 +92,9 @@ func (c ReplicaConfig) withDefaults() ReplicaConfig {
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = cacheBytesDefault
+	}
+	if c.RetentionTicks == 0 {
+		c.RetentionTicks = retentionTicksDefault
 	}
 	return c
 }
@@ -110,7 +119,8 @@ type Replica struct {
 	leading uint64
 
 	// unsynced counts the appends whose fsync has not been reported, stalled the ticks since one was.
-	unsynced, stalled int
+	// leaveAt is how long stalled may get before leadership is handed over.
+	unsynced, stalled, leaveAt int
 
 	ends       []ReadEndReply // this turn's
 	rounds     []readRound
@@ -132,6 +142,12 @@ type Replica struct {
 	scratch  []raftcore.Progress
 	transfer transfer
 	failure  error
+
+	retainIn   int              // ticks until the next look at retention
+	oldest     partition.Oldest // as of the latest look
+	truncating bool             // a truncation is proposed and has no end yet
+	// snapshotIndex is the lowest index at which a snapshot under way ends; 0 = none is.
+	snapshotIndex raftcore.Index
 }
 
 // ReplicaProps returns the Props with which a Replica is spawned. The producer has no side effects:
@@ -160,6 +176,8 @@ func (r *Replica) Receive(ctx actor.Context) {
 		r.cancelWait(m.ID)
 	case *Unary:
 		r.unaries = append(r.unaries, m)
+	case *Retain:
+		r.cfg.Retention = m.Retention
 	case *Unreachable:
 		r.unreachable(m.Node)
 	case *NodeGone:
@@ -186,6 +204,8 @@ func (r *Replica) start(ctx actor.Context) {
 		r.campaigns = campaignsMax
 	}
 	_, r.readable = r.machine.Bounds()
+	r.leaveAt = r.cfg.ElectionTicks
+	r.retainIn = int(uint64(r.cfg.Group) % uint64(r.cfg.RetentionTicks)) // not all groups at the same tick
 	r.publish()
 	if r.cfg.OnApplied != nil {
 		r.cfg.OnApplied(r.machine)

@@ -21,6 +21,9 @@ type Status struct {
 	Hash          uint64
 	LogStart      raftcore.Offset
 	HighWatermark raftcore.Offset
+	Bytes         int64             // of records stored, where the machine has such
+	FirstIndex    raftcore.Index    // of the Raft log
+	Stalled       bool              // a write has not been synced for an election timeout
 	Voters        []raftcore.NodeID // ascending
 	Learners      []raftcore.NodeID // ascending
 	Failure       string
@@ -66,6 +69,10 @@ func (r *Replica) publish() {
 		Last: st.Last, Commit: st.Commit, Applied: r.state.Applied, Hash: r.state.Hash,
 	}
 	s.LogStart, s.HighWatermark = r.machine.Bounds()
+	s.FirstIndex, s.Stalled = r.state.Truncated.Index+1, r.stalled >= r.cfg.ElectionTicks
+	if records, ok := r.machine.(Records); ok {
+		s.Bytes = records.Bytes()
+	}
 	if r.failure != nil {
 		s.Failure, s.Leader = r.failure.Error(), 0
 	}
@@ -83,6 +90,7 @@ func (r *Replica) publish() {
 func (s *Status) same(o *Status) bool {
 	return s.Role == o.Role && s.Term == o.Term && s.Leader == o.Leader && s.Last == o.Last && s.Commit == o.Commit &&
 		s.Applied == o.Applied && s.Hash == o.Hash && s.LogStart == o.LogStart && s.HighWatermark == o.HighWatermark &&
+		s.FirstIndex == o.FirstIndex && s.Stalled == o.Stalled && s.Bytes == o.Bytes &&
 		s.Failure == o.Failure && s.Joint == o.Joint && s.FollowedTarget == o.FollowedTarget && s.Transfer == o.Transfer && s.Waits == o.Waits && s.WaitsFor == o.WaitsFor &&
 		slices.Equal(s.VoterIDs, o.VoterIDs) && slices.Equal(s.LearnerIDs, o.LearnerIDs) &&
 		slices.Equal(s.OutgoingIDs, o.OutgoingIDs) && slices.Equal(s.Progress, o.Progress)

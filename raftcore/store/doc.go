@@ -22,7 +22,9 @@
 //	2 group generation M ...       what the group's state machine keeps
 //	2 group generation L index     entries
 //
-// A snapshot of a group is a range of space 2 and never holds its hard state: a copied vote is a double vote.
+// A snapshot of a group is a range of space 2 and never holds its hard state: a copied vote is a double vote. It
+// is read from one View (snapshot.go) and received into the next generation (staging.go), of which nothing is in
+// force before one batch makes it the current one and deletes the old.
 //
 // The package reads no clock, acknowledges nothing, and does not decide what is committed. It starts one
 // goroutine for an open Pebble store (Pebble starts more), none for a MemKV. It does not repair: a store that

@@ -29,3 +29,10 @@ var (
 	// ErrDamaged: what is stored contradicts itself or cannot be decoded. The replica must not run.
 	ErrDamaged = errors.New("store: damaged")
 )
+
+// Errors of receiving a snapshot.
+var (
+	// ErrSnapshotContent: what was received cannot be a snapshot, or not the one that was announced. The
+	// wrapping error says why. Nothing of it is in force.
+	ErrSnapshotContent = errors.New("store: not the content of this snapshot")
+)

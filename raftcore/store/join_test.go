@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"pgregory.net/rapid"
 
@@ -23,6 +24,9 @@ func TestAJoiningReplicaStartsEmptyAndDoesNotCampaign(t *testing.T) {
 		must(t, err)
 		if first != 1 || last != 0 || l.Replica() != 9 || hard.GetTerm() != 0 || hard.GetCommit() != 0 || len(conf.GetVoters())+len(conf.GetLearners()) != 0 {
 			t.Fatalf("entries [%d, %d], replica %d, hard state %v, membership %v", first, last, l.Replica(), hard, conf)
+		}
+		if _, err := l.Snapshot(); !errors.Is(err, raft.ErrSnapshotTemporarilyUnavailable) {
+			t.Fatalf("it has nothing to give, and says %v", err)
 		}
 		core := newCore(t, l)
 		for range 50 {

@@ -34,6 +34,8 @@ type Log struct {
 	last       raftcore.Index
 	cache      entryCache
 	memo       raftcore.Position // the last entry read from the store: replication asks for its term next
+	staging    *Staging          // the snapshot that is being received, or nil
+	strays     bool              // there were keys of other generations when it was opened
 
 	hardKey, stateKey, entryPrefix []byte
 }
@@ -59,9 +61,8 @@ func (l *Log) load(v View) error {
 	if err != nil {
 		return err
 	}
-	l.replica, l.generation = id.Replica, id.Generation
-	l.hardKey, l.stateKey = groupKey(l.group, kindHard), dataKey(l.group, l.generation, kindApplied)
-	l.entryPrefix = dataKey(l.group, l.generation, kindEntry)
+	l.replica, l.hardKey = id.Replica, groupKey(l.group, kindHard)
+	l.setGeneration(id.Generation)
 	if l.state, err = LoadState(v, l.group, l.generation); err != nil {
 		return err
 	}
@@ -71,10 +72,17 @@ func (l *Log) load(v View) error {
 	if err := l.loadBounds(v); err != nil {
 		return err
 	}
+	if l.strays, err = hasStrays(v, l.group, l.generation); err != nil {
+		return err
+	}
 	if commit := raftcore.Index(l.hard.GetCommit()); commit > l.last {
 		return fmt.Errorf("%w: committed to %d, but the log ends at %d", ErrDamaged, commit, l.last)
 	}
 	return nil
+}
+
+func (l *Log) setGeneration(gen uint64) {
+	l.generation, l.stateKey, l.entryPrefix = gen, dataKey(l.group, gen, kindApplied), dataKey(l.group, gen, kindEntry)
 }
 
 // loadHardState applies rule 4: the apply batch is not synced, yet it may have survived a crash that the
@@ -163,13 +171,6 @@ func (l *Log) FirstIndex() (uint64, error) { return uint64(l.state.Truncated.Ind
 
 // LastIndex is part of raft.Storage.
 func (l *Log) LastIndex() (uint64, error) { return uint64(l.last), nil }
-
-// Snapshot is part of raft.Storage. A follower that needs entries from before FirstIndex is told to wait, and
-// raft asks again: no snapshot can be sent yet, and since nothing truncates a log yet either, no follower
-// needs one. Any other error would panic etcd/raft.
-func (l *Log) Snapshot() (*raftpb.Snapshot, error) {
-	return nil, raft.ErrSnapshotTemporarilyUnavailable
-}
 
 // Term is part of raft.Storage.
 func (l *Log) Term(i uint64) (uint64, error) {

@@ -16,11 +16,13 @@ func (l *Log) entryIndex(key []byte) (raftcore.Index, error) {
 	return raftcore.Index(binary.BigEndian.Uint64(key[dataKeyBytes:])), nil
 }
 
-// Append adds the operations of one MsgStorageAppend to b: hard state and entries. The entries are shared
-// with the cache from then on; nobody may change them. Sync the commit if m has Responses.
+// Append adds the operations of one MsgStorageAppend to b: snapshot, hard state and entries. The entries are
+// shared with the cache from then on; nobody may change them. Sync the commit if m has Responses. With a snapshot,
+// which must be the one that is staged, the group's keys are of another generation from then on.
 func (l *Log) Append(b *Batch, m *raftpb.Message) {
 	if m.GetSnapshot() != nil {
-		panic(fmt.Sprintf("group %d: a snapshot in an append, but none can have been staged", l.group))
+		meta := m.GetSnapshot().GetMetadata()
+		l.activate(b, raftcore.Position{Index: raftcore.Index(meta.GetIndex()), Term: meta.GetTerm()})
 	}
 	if m.GetTerm() != 0 || m.GetVote() != 0 || m.GetCommit() != 0 { // else there is no hard state in it
 		l.hard = &raftpb.HardState{Term: new(m.GetTerm()), Vote: new(m.GetVote()), Commit: new(m.GetCommit())}
