@@ -50,6 +50,7 @@ func (r *Router) metadataApplied(ctx actor.Context, s *metadata.State) {
 		}
 	}
 	r.publish()
+	r.retain(ctx, before)
 	changedPartitions(before, s, func(p *metav1.Partition) { r.place(ctx, p) })
 	r.aim(ctx, raftcore.MetadataGroup)
 	for _, order := range s.Removals(self) {

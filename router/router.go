@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -45,6 +46,7 @@ type Router struct {
 	byPID    map[string]*Hosted
 	meta     *metadata.State
 	spawned  uint64
+	full     map[raftcore.NodeID]int // peers whose disk has no room: for how many ticks that holds
 
 	// Scratch space of one frame.
 	inbound map[raftcore.GroupID]*actors.Inbound
@@ -58,7 +60,7 @@ func Props(cfg Config) *actor.Props {
 	r := &Router{
 		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, buried: map[raftcore.GroupID]raftcore.ReplicaID{},
 		removing: map[raftcore.GroupID]*removing{}, byPID: map[string]*Hosted{},
-		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{},
+		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{}, full: map[raftcore.NodeID]int{},
 	}
 	opts := append([]actor.PropsOption{
 		actor.WithSupervisor(actors.StopAndReport(r.childFailed)), actor.WithGuardian(actors.StopAndReport(r.failed)),
@@ -75,6 +77,7 @@ func (r *Router) Receive(ctx actor.Context) {
 		r.frame(ctx, m)
 	case *actors.ClockTick:
 		ctx.Send(r.clock, m)
+		r.tellSpace()
 	case *Lost:
 		r.lost(ctx, m)
 	case *NodeGone:
@@ -137,6 +140,9 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.Replic
 			root.Send(self, &MetadataApplied{m.(*metadata.Machine).State()})
 		}
 	}
+	if topic, _, ok := r.meta.Partition(g); ok {
+		cfg.Retention = retentionOf(topic)
+	}
 	h := &Hosted{Group: g, Replica: id, Board: cfg.Board}
 	h.PID = ctx.SpawnPrefix(actors.ReplicaProps(cfg, r.cfg.Props...), fmt.Sprintf("g%d", g))
 	r.groups[g], r.byPID[h.PID.Id] = h, h
@@ -174,5 +180,5 @@ func (r *Router) failed(_ *actor.PID, reason any) {
 }
 
 func (r *Router) publish() {
-	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), Meta: r.meta, Deleted: r.deleted()})
+	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta, Deleted: r.deleted()})
 }
