@@ -13,6 +13,17 @@ type Counters struct {
 	LeaderStarts   atomic.Uint64
 	LeadersGone    atomic.Uint64
 	HeartbeatsHeld atomic.Uint64
+	Changes        atomic.Uint64
+	Transfers      atomic.Uint64
+	TransfersLost  atomic.Uint64
+	StallHandovers atomic.Uint64
+	Truncations    atomic.Uint64
+	Discards       atomic.Uint64
+	AppendsShort   atomic.Uint64
+	Commits        atomic.Uint64
+	Syncs          atomic.Uint64
+	SyncedAppends  atomic.Uint64
+	WriteFailures  atomic.Uint64
 
 	SnapshotsAnnounced atomic.Uint64
 	SnapshotsSent      atomic.Uint64
@@ -22,14 +33,6 @@ type Counters struct {
 	SnapshotsInstalled atomic.Uint64
 	SnapshotsDropped   atomic.Uint64
 	Discarded          atomic.Uint64
-
-	Changes       atomic.Uint64
-	Transfers     atomic.Uint64
-	TransfersLost atomic.Uint64
-	Commits       atomic.Uint64
-	Syncs         atomic.Uint64
-	SyncedAppends atomic.Uint64
-	WriteFailures atomic.Uint64
 }
 
 // Each calls f for every counter.
@@ -54,6 +57,10 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_snapshots_installed_total", "", "", "Snapshots that took the place of a log here.", c.SnapshotsInstalled.Load())
 	f("replica_snapshots_dropped_total", "", "", "Snapshots staged here, in whole or in part, and dropped.", c.SnapshotsDropped.Load())
 	f("replica_entries_discarded_total", "", "", "Applied entries that replicas here discarded to bound their logs.", c.Discarded.Load())
+	f("replica_stall_handovers_total", "", "", "Times that a leader here asked another replica to take over because the disk has not synced for an election timeout.", c.StallHandovers.Load())
+	f("replica_truncations_proposed_total", "", "", "Truncations proposed by leaders here because of retention.", c.Truncations.Load())
+	f("replica_log_discards_total", "", "", "Times that a replica here discarded the start of its Raft log.", c.Discards.Load())
+	f("replica_appends_short_of_space_total", "", "", "Appends of leaders not taken because the disk is nearly full.", c.AppendsShort.Load())
 	f("log_commits_total", "", "", "Batches committed to the log.", c.Commits.Load())
 	f("log_syncs_total", "", "", "Batches committed with an fsync.", c.Syncs.Load())
 	f("log_synced_appends_total", "", "", "Raft appends, of all groups, that shared those fsyncs.", c.SyncedAppends.Load())

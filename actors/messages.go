@@ -6,6 +6,7 @@ import (
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/partition"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
@@ -90,6 +91,9 @@ type WaitReadable struct {
 
 // CancelWait forgets the WaitReadable with that id.
 type CancelWait struct{ ID uint64 }
+
+// Retain says how long the records of the replica's partition are kept from now on.
+type Retain struct{ Retention partition.Retention }
 
 // Unreachable says that an append to a node was lost.
 type Unreachable struct{ Node raftcore.NodeID }

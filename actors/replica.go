@@ -10,6 +10,7 @@ import (
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/partition"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
@@ -64,6 +65,10 @@ type ReplicaConfig struct {
 	// Campaign makes the replica campaign at once instead of waiting for an election timeout; set on the
 	// preferred leader of a new group.
 	Campaign bool
+	// Retention of a partition's records, until a Retain says otherwise.
+	Retention partition.Retention
+	// Space of the disk; nil = always enough.
+	Space *Space
 
 	ElectionTicks  int // 0 = 10
 	HeartbeatTicks int // 0 = 1
@@ -71,7 +76,8 @@ type ReplicaConfig struct {
 	CacheBytes     int // of recent entries kept in memory; 0 = 1 MiB
 	// Keep makes the replica truncate its log by itself, as far as what is applied is more than this. Zero: only
 	// the machine truncates it.
-	Keep Keep
+	Keep           Keep
+	RetentionTicks int // between two looks at what a leader's records are kept for; 0 = 100
 
 	Board    *Board
 	Ticks    *TickCount
@@ -92,6 +98,9 @@ func (c ReplicaConfig) withDefaults() ReplicaConfig {
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = cacheBytesDefault
+	}
+	if c.RetentionTicks == 0 {
+		c.RetentionTicks = retentionTicksDefault
 	}
 	return c
 }
@@ -116,7 +125,8 @@ type Replica struct {
 	leading uint64
 
 	// unsynced counts the appends whose fsync has not been reported, stalled the ticks since one was.
-	unsynced, stalled int
+	// leaveAt is how long stalled may get before leadership is handed over.
+	unsynced, stalled, leaveAt int
 
 	ends       []ReadEndReply // this turn's
 	rounds     []readRound
@@ -136,6 +146,7 @@ type Replica struct {
 	snapshotID uint64    // of the last one sent
 	incoming   *incoming // nil = none is being received
 	installs   []*Unary  // snapshots that have arrived in this turn
+	reloading  bool      // a snapshot is in force in the log, and state and machine are those before it
 	tail       tail
 	tellEnded  func(*snapshotEnded)
 
@@ -145,6 +156,10 @@ type Replica struct {
 	scratch  []raftcore.Progress
 	transfer transfer
 	failure  error
+
+	retainIn   int              // ticks until the next look at retention
+	oldest     partition.Oldest // as of the latest look
+	truncating bool             // a truncation is proposed and has no end yet
 }
 
 // ReplicaProps returns the Props with which a Replica is spawned. The producer has no side effects:
@@ -177,6 +192,8 @@ func (r *Replica) Receive(ctx actor.Context) {
 		r.chunkStored(m)
 	case *snapshotEnded:
 		r.snapshotEnded(m)
+	case *Retain:
+		r.cfg.Retention = m.Retention
 	case *Unreachable:
 		r.unreachable(m.Node)
 	case *NodeGone:
@@ -208,6 +225,8 @@ func (r *Replica) start(ctx actor.Context) {
 		r.campaigns = campaignsMax
 	}
 	_, r.readable = r.machine.Bounds()
+	r.leaveAt = r.cfg.ElectionTicks
+	r.retainIn = int(uint64(r.cfg.Group) % uint64(r.cfg.RetentionTicks)) // not all groups at the same tick
 	r.publish()
 	if r.cfg.OnApplied != nil {
 		r.cfg.OnApplied(r.machine)

@@ -16,7 +16,8 @@ func (r *Replica) apply(ctx actor.Context, m *raftpb.Message) {
 	for _, e := range m.GetEntries() {
 		r.applyEntry(e, w.Batch)
 	}
-	r.discard(m.GetEntries())
+	r.tail.note(r.cfg.Keep, m.GetEntries())
+	r.discard()
 	r.log.PutState(w.Batch, r.state)
 	_, high := r.machine.Bounds()
 	w.Done = &Persisted{Incarnation: r.cfg.Incarnation, Responses: m.GetResponses(), Applied: true, Readable: high}

@@ -200,7 +200,7 @@ func (r *Replica) ageIncoming(ctx actor.Context, ticks int) {
 // activated takes note that the snapshot in an append is in force in the log. The store follows, and then reload.
 func (r *Replica) activated(m *raftpb.Message) {
 	at := m.GetSnapshot().GetMetadata()
-	r.incoming = nil
+	r.incoming, r.reloading = nil, true
 	r.cfg.Counters.SnapshotsInstalled.Add(1)
 	r.cfg.Logger.Debug("snapshot: replaces the log", "group", r.cfg.Group, "index", at.GetIndex(), "generation", r.log.Generation())
 }
@@ -211,6 +211,7 @@ func (r *Replica) reload() {
 	if err := r.openMachine(); err != nil {
 		panic(fmt.Errorf("the snapshot of group %d does not open: %w", r.cfg.Group, err))
 	}
+	r.reloading = false
 	r.core.SetMembers(r.state.Members)
 	r.core.SetFollowedTarget(r.state.FollowedTarget)
 	r.membersChanged = true

@@ -27,6 +27,7 @@ func (r *Replica) turn(ctx actor.Context) {
 	r.flush(ctx, nil)
 	r.installSnapshots(ctx)
 	r.stepUnaries(ctx)
+	r.discardLate(ctx)
 	r.publish()
 }
 
@@ -44,10 +45,28 @@ func (r *Replica) tick(ctx actor.Context) {
 	r.ageIncoming(ctx, n)
 	if r.unsynced > 0 {
 		r.stalled += n
+		r.leaveStalledDisk()
 	}
 	if r.campaigns > 0 {
 		r.campaignEarly(n)
 	}
+	r.retain(n)
+}
+
+// leaveStalledDisk hands leadership over when the disk has not synced for an election timeout, and again after
+// each further one. It helps where a follower has stored all that this replica has sent; for others the silence
+// of a leader without heartbeats has to do.
+func (r *Replica) leaveStalledDisk() {
+	if r.leading == 0 || r.stalled < r.leaveAt {
+		return
+	}
+	to := r.core.Successor()
+	if to == 0 || r.core.TransferLeader(to) != nil { // nobody was heard of lately: the next tick tries again
+		return
+	}
+	r.leaveAt = r.stalled + r.cfg.ElectionTicks
+	r.cfg.Counters.StallHandovers.Add(1)
+	r.cfg.Logger.Warn("the disk has stalled: hands leadership over", "group", r.cfg.Group, "ticks", r.stalled, "to", r.state.Members[to])
 }
 
 // propose merges what is waiting into as few entries as EntryBytesMax allows and proposes them at once. Until
@@ -156,6 +175,10 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 	if r.failure != nil {
 		return
 	}
+	if r.shortOfSpace(m) {
+		r.cfg.Counters.AppendsShort.Add(1)
+		return
+	}
 	err := r.core.Step(from, m)
 	switch {
 	case errors.Is(err, raftcore.ErrQuarantine):
@@ -198,7 +221,7 @@ func (r *Replica) persisted(m *Persisted) {
 		return
 	}
 	r.unsynced--
-	r.stalled = 0
+	r.stalled, r.leaveAt = 0, r.cfg.ElectionTicks
 }
 
 // flush takes Readys until there is none. Answers that Raft has for u go to u instead of to its peer.

@@ -39,22 +39,26 @@ type sent struct {
 // rig is one replica (id and node 1 of members 1, 2 and 3) with a LogWriter over an in-memory log, and a
 // sender that only remembers. Nothing happens but in run.
 type rig struct {
-	t        *testing.T
-	disp     *queueDispatcher
-	system   *actor.ActorSystem
-	kv       store.KV
-	machine  *listMachine
-	writer   *actor.PID
-	stalled  bool // the disk takes no writes; they wait in held
-	held     []any
-	replica  *actor.PID
-	board    *Board
-	ticks    *TickCount
-	counters Counters
-	core     raftcore.Counters
-	out      []sent
-	failed   []error
-	panics   []any
+	t       *testing.T
+	disp    *queueDispatcher
+	system  *actor.ActorSystem
+	kv      store.KV
+	machine *listMachine
+	writer  *actor.PID
+	stalled bool // the disk takes no writes; they wait in held
+	held    []any
+	now     int64 // of the clock, after a base
+	// holdApplies makes the disk take appends, but not what was applied.
+	holdApplies bool
+	replica     *actor.PID
+	self        *Replica // for what no message can do
+	board       *Board
+	ticks       *TickCount
+	counters    Counters
+	core        raftcore.Counters
+	out         []sent
+	failed      []error
+	panics      []any
 }
 
 const rigGroup raftcore.GroupID = 7
@@ -79,7 +83,7 @@ func (m *listMachine) Bounds() (raftcore.Offset, raftcore.Offset) {
 }
 
 func (r *rig) Send(to raftcore.NodeID, env *raftv1.Envelope) { r.out = append(r.out, sent{to, env}) }
-func (r *rig) NowMillis() int64                              { return 1_700_000_000_000 }
+func (r *rig) NowMillis() int64                              { return 1_700_000_000_000 + r.now }
 
 // failingKV fails from the n-th commit on.
 type failingKV struct {
@@ -96,6 +100,12 @@ func (k *failingKV) Commit(b *store.Batch, sync bool) error {
 }
 
 func newRig(t *testing.T, wrap func(store.KV) store.KV) *rig {
+	t.Helper()
+	return newRigWith(t, wrap, func(*ReplicaConfig) {})
+}
+
+// newRigWith is newRig with some of the replica's configuration changed.
+func newRigWith(t *testing.T, wrap func(store.KV) store.KV, change func(*ReplicaConfig)) *rig {
 	t.Helper()
 	r := &rig{t: t, disp: &queueDispatcher{}, machine: &listMachine{}, board: &Board{}, ticks: &TickCount{}}
 	r.kv = store.NewMem()
@@ -114,16 +124,26 @@ func newRig(t *testing.T, wrap func(store.KV) store.KV) *rig {
 		Log: r.kv, Sender: r, OnFailure: func(err error) { r.failed = append(r.failed, err) }, Counters: &r.counters,
 	}, opts...))
 	gate := r.system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
-		if w, ok := ctx.Message().(*Write); ok && r.stalled {
-			r.held = append(r.held, w)
-		} else if ok {
-			ctx.Send(r.writer, w)
+		w, ok := ctx.Message().(*Write)
+		if !ok {
+			return
 		}
+		if done, ok := w.Done.(*Persisted); r.stalled || ok && done.Applied && r.holdApplies {
+			r.held = append(r.held, w)
+			return
+		}
+		ctx.Send(r.writer, w)
 	}, opts...))
-	r.replica = r.system.Root.Spawn(ReplicaProps(ReplicaConfig{
+	cfg := ReplicaConfig{
 		Group: rigGroup, Node: 1, Start: 1, Incarnation: 1, Log: r.kv, Writer: gate, Sender: r, Clock: r,
 		OpenMachine: func(store.View, []byte) (Machine, error) { return r.machine, nil },
 		Campaign:    true, Board: r.board, Ticks: r.ticks, Counters: &r.counters, Core: &r.core, Logger: silent,
+	}
+	change(&cfg)
+	opts = append(opts, actor.WithMailbox(newDrainMailbox))
+	r.replica = r.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { // as ReplicaProps, but for self
+		r.self = &Replica{cfg: cfg.withDefaults()}
+		return r.self
 	}, opts...))
 	return r
 }

@@ -97,8 +97,9 @@ func (s *Services) dropLed(ctx context.Context, leaderless map[uint64]*metav1.Pa
 			continue
 		}
 		unknown[g] = &multiraftv1.PartitionInfo{GroupId: g}
-		for _, r := range p.GetReplicas() {
-			unknown[g].Replicas = append(unknown[g].Replicas, r.GetNodeId())
+		group := metadata.GroupOf(p)
+		for _, m := range group.Current {
+			unknown[g].Replicas = append(unknown[g].Replicas, uint64(m.Node))
 		}
 	}
 	if len(unknown) == 0 {

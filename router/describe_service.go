@@ -131,8 +131,9 @@ func (s *Services) partitionInfos(ctx context.Context, topic *metav1.Topic, part
 	for i, p := range partitions {
 		placed := topic.GetPartitions()[p]
 		infos[i] = &multiraftv1.PartitionInfo{Partition: p, GroupId: placed.GetGroupId(), HighWatermark: -1, LogStart: -1}
-		for _, r := range placed.GetReplicas() {
-			infos[i].Replicas = append(infos[i].Replicas, r.GetNodeId())
+		group := metadata.GroupOf(placed)
+		for _, m := range group.Current {
+			infos[i].Replicas = append(infos[i].Replicas, uint64(m.Node))
 		}
 		if st := s.statusOf(t, raftcore.GroupID(placed.GetGroupId())); st != nil && st.GetFailure() == "" {
 			inform(infos[i], st) // where it knows of no leader, others hardly do

@@ -141,17 +141,9 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, campaign bool) {
 	ctx.Send(r.clock, &actors.Track{PID: h.PID, Ticks: cfg.Ticks})
 }
 
-// vouch lets a replica speak for a node when metadata placed it there (rule 16). In the metadata group the
-// initial replica ids are the node ids.
+// vouch lets a replica speak for a node when metadata placed it there (rule 16).
 func (r *Router) vouch(g raftcore.GroupID) func(raftcore.ReplicaID, raftcore.NodeID) bool {
-	return func(id raftcore.ReplicaID, n raftcore.NodeID) bool {
-		info, ok := r.cfg.Tables.Load().Meta.Group(g)
-		if !ok {
-			return false
-		}
-		node, ok := info.Node(id)
-		return ok && node == n
-	}
+	return func(id raftcore.ReplicaID, n raftcore.NodeID) bool { return r.cfg.Tables.Load().Meta.Vouches(g, id, n) }
 }
 
 // childFailed marks the replica that broke an invariant; the other groups go on.

@@ -111,14 +111,14 @@ func (s *Services) nodesOf(t *Table, g raftcore.GroupID) []raftcore.NodeID {
 		}
 	}
 	var nodes []raftcore.NodeID
-	if g == raftcore.MetadataGroup { // its members are not recorded; every founding node is one
+	if g == raftcore.MetadataGroup { // every node is one
 		for _, n := range t.Meta.Nodes() {
 			nodes = append(nodes, raftcore.NodeID(n.GetNodeId()))
 		}
 		return nodes
 	}
 	group, _ := t.Meta.Group(g)
-	for _, m := range group.Replicas {
+	for _, m := range group.Placed() {
 		nodes = append(nodes, m.Node)
 	}
 	return nodes

@@ -105,6 +105,40 @@ func register(n *metav1.Node) []byte {
 	return encode(&metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{Node: n}}})
 }
 
+func join(storeID string) []byte {
+	return encode(&metav1.Command{Command: &metav1.Command_JoinNode{JoinNode: &metav1.JoinNode{Node: &metav1.Node{StoreId: storeID}}}})
+}
+
+func drain(node uint64, draining bool) []byte {
+	c := &metav1.SetNodeState{NodeId: node}
+	if draining {
+		c.State = metav1.NodeState_NODE_STATE_DRAINING
+	}
+	return encode(&metav1.Command{Command: &metav1.Command_SetNodeState{SetNodeState: c}})
+}
+
+func remove(node uint64, force bool) []byte {
+	return encode(&metav1.Command{Command: &metav1.Command_RemoveNode{RemoveNode: &metav1.RemoveNode{NodeId: node, Force: force}}})
+}
+
+func target(group uint64, voters ...uint64) []byte { return retargeted(group, false, voters...) }
+
+func retargeted(group uint64, supersede bool, voters ...uint64) []byte {
+	return encode(&metav1.Command{Command: &metav1.Command_SetTarget{SetTarget: &metav1.SetTarget{GroupId: group, Voters: voters, Supersede: supersede}}})
+}
+
+func settled(group, targetID uint64) []byte {
+	return encode(&metav1.Command{Command: &metav1.Command_GroupSettled{GroupSettled: &metav1.GroupSettled{GroupId: group, TargetId: targetID}}})
+}
+
+func gone(node, group, replica uint64) []byte {
+	return encode(&metav1.Command{Command: &metav1.Command_ReplicaGone{ReplicaGone: &metav1.ReplicaGone{NodeId: node, GroupId: group, ReplicaId: replica}}})
+}
+
+func deleteTopic(id uint64) []byte {
+	return encode(&metav1.Command{Command: &metav1.Command_DeleteTopic{DeleteTopic: &metav1.DeleteTopic{TopicId: id}}})
+}
+
 // create's request id is made of the number.
 func create(request int, name string, partitions, replicas uint32) []byte {
 	id := fmt.Appendf(nil, "%016d", request)

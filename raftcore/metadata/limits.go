@@ -12,7 +12,9 @@ const (
 	RequestIDBytes    = 16
 	ProducersMax      = 1_000_000 // given out by one command
 	NodesMax          = 1000
-	GroupsMax         = 100_000 // of all topics, the deleted ones' included
+	NodesRemovedMax   = 10_000  // remembered, so that they are refused
+	MetadataVotersMax = 5       // of the metadata group
+	GroupsMax         = 100_000 // of all topics that exist
 	NodeFieldBytesMax = 512     // an address, a rack, a store id
 )
 
@@ -46,14 +48,30 @@ func validateName(name string) error {
 	return nil
 }
 
+func validateConfig(c *metav1.TopicConfig) error {
+	if c.GetRetentionMs() < 0 {
+		return invalid("retention_ms", "%d, must be at least 0", c.GetRetentionMs())
+	}
+	if c.GetRetentionBytes() < 0 {
+		return invalid("retention_bytes", "%d, must be at least 0", c.GetRetentionBytes())
+	}
+	return nil
+}
+
 func validateNode(n *metav1.Node) error {
 	switch {
 	case n.GetNodeId() == 0:
 		return invalid("node_id", "must not be 0")
-	case n.GetStoreId() == "":
-		return invalid("store_id", "must not be empty")
 	case n.GetStartNumber() == 0:
 		return invalid("start_number", "must not be 0")
+	}
+	return validateStore(n)
+}
+
+// validateStore checks what a node knows of itself before it has an id.
+func validateStore(n *metav1.Node) error {
+	if n.GetStoreId() == "" {
+		return invalid("store_id", "must not be empty")
 	}
 	for _, f := range []struct{ name, value string }{
 		{"store_id", n.GetStoreId()}, {"client_addr", n.GetClientAddr()}, {"peer_addr", n.GetPeerAddr()}, {"rack", n.GetRack()},

@@ -18,6 +18,10 @@ const (
 	allocatorSpace = 0
 	nodeSpace      = 1
 	topicSpace     = 2
+	partitionSpace = 3 // of a partition that is not as it was created; takes the place of the one in its topic
+	votersSpace    = 4
+	removedSpace   = 5
+	removalSpace   = 6
 
 	version = 1
 )
@@ -30,7 +34,7 @@ type Machine struct {
 	prefix   []byte
 	state    *State
 	hosts    hosts
-	requests map[string]*metav1.Topic // by request id
+	requests map[string]uint64 // request id -> topic id
 }
 
 // ProducerRange is the result of AllocateProducers: ids First to First+Count-1.
@@ -50,7 +54,7 @@ func (m *Machine) Apply(_ raftcore.Position, e *raftcore.Entry, b *store.Batch) 
 		outcomes[i] = m.execute(payload, b)
 	}
 	if a := m.state.allocators; a != before {
-		set(b, m.key(allocatorSpace, nil), &metav1.Allocators{TopicId: a.Topic, GroupId: uint64(a.Group), ProducerId: a.Producer})
+		set(b, m.key(allocatorSpace, nil), &metav1.Allocators{TopicId: a.Topic, GroupId: uint64(a.Group), ProducerId: a.Producer, NodeId: uint64(a.Node)})
 	}
 	return outcomes
 }
@@ -67,6 +71,22 @@ func (m *Machine) execute(payload []byte, b *store.Batch) raftcore.Outcome {
 		return m.createTopic(c.CreateTopic, b)
 	case *metav1.Command_AllocateProducers:
 		return m.allocateProducers(c.AllocateProducers.GetCount())
+	case *metav1.Command_JoinNode:
+		return m.joinNode(c.JoinNode.GetNode(), b)
+	case *metav1.Command_SetNodeState:
+		return m.setNodeState(c.SetNodeState, b)
+	case *metav1.Command_RemoveNode:
+		return m.removeNode(c.RemoveNode, b)
+	case *metav1.Command_SetTarget:
+		return m.setTarget(c.SetTarget, b)
+	case *metav1.Command_GroupSettled:
+		return m.groupSettled(c.GroupSettled, b)
+	case *metav1.Command_ReplicaGone:
+		return m.replicaGone(c.ReplicaGone, b)
+	case *metav1.Command_AlterTopic:
+		return m.alterTopic(c.AlterTopic, b)
+	case *metav1.Command_DeleteTopic:
+		return m.deleteTopic(c.DeleteTopic.GetTopicId(), b)
 	default:
 		return raftcore.Outcome{Verdict: raftcore.Invalid}
 	}
@@ -74,64 +94,6 @@ func (m *Machine) execute(payload []byte, b *store.Batch) raftcore.Outcome {
 
 func refused(err error) raftcore.Outcome {
 	return raftcore.Outcome{Verdict: raftcore.Refused, Value: err}
-}
-
-func (m *Machine) registerNode(n *metav1.Node, b *store.Batch) raftcore.Outcome {
-	if err := validateNode(n); err != nil {
-		return refused(err)
-	}
-	known, ok := m.state.Node(raftcore.NodeID(n.GetNodeId()))
-	switch {
-	case !ok && len(m.state.nodes) == NodesMax:
-		return refused(&LimitError{"nodes", NodesMax})
-	case ok && known.GetStoreId() != n.GetStoreId():
-		return refused(fmt.Errorf("%w: node %d came with %s, it had %s", ErrStoreChanged, n.GetNodeId(), n.GetStoreId(), known.GetStoreId()))
-	case ok && known.GetStartNumber() > n.GetStartNumber():
-		return refused(fmt.Errorf("%w: node %d came with %d, it had %d", ErrStaleStart, n.GetNodeId(), n.GetStartNumber(), known.GetStartNumber()))
-	case ok && proto.Equal(known, n):
-		return raftcore.Outcome{Value: known}
-	}
-	m.state = m.state.withNode(n)
-	m.hosts.put(n)
-	set(b, m.idKey(nodeSpace, n.GetNodeId()), n)
-	return raftcore.Outcome{Value: n}
-}
-
-func (m *Machine) createTopic(c *metav1.CreateTopic, b *store.Batch) raftcore.Outcome {
-	if len(c.GetRequestId()) != RequestIDBytes {
-		return refused(invalid("request_id", "%d bytes, must be %d", len(c.GetRequestId()), RequestIDBytes))
-	}
-	if t, ok := m.requests[string(c.GetRequestId())]; ok {
-		return raftcore.Outcome{Verdict: raftcore.Duplicate, Value: t}
-	}
-	if err := m.mayCreate(c); err != nil {
-		return refused(err)
-	}
-	a := m.state.allocators
-	t := &metav1.Topic{TopicId: a.Topic, Name: c.GetName(), Replicas: c.GetReplicas(), RequestId: c.GetRequestId(),
-		Partitions: m.hosts.place(a.Group, int(c.GetPartitions()), int(c.GetReplicas()))}
-	a.Topic++
-	a.Group += raftcore.GroupID(c.GetPartitions())
-	m.state = m.state.withTopic(t).withAllocators(a)
-	m.requests[string(t.GetRequestId())] = t
-	set(b, m.idKey(topicSpace, t.GetTopicId()), t)
-	return raftcore.Outcome{Value: t}
-}
-
-func (m *Machine) mayCreate(c *metav1.CreateTopic) error {
-	if err := ValidateTopic(c.GetName(), c.GetPartitions(), c.GetReplicas()); err != nil {
-		return err
-	}
-	if _, ok := m.state.TopicByName(c.GetName()); ok {
-		return fmt.Errorf("%w: %s", ErrTopicExists, c.GetName())
-	}
-	if have, want := len(m.state.nodes), int(c.GetReplicas()); have < want {
-		return &NotEnoughNodesError{have, want}
-	}
-	if m.state.allocators.Group-firstIDs.Group+raftcore.GroupID(c.GetPartitions()) > GroupsMax {
-		return &LimitError{"partitions in all topics", GroupsMax}
-	}
-	return nil
 }
 
 func (m *Machine) allocateProducers(count uint32) raftcore.Outcome {
@@ -152,8 +114,12 @@ func (m *Machine) key(space byte, id []byte) []byte {
 	return append(append(bytes.Clone(m.prefix), space), id...)
 }
 
-func (m *Machine) idKey(space byte, id uint64) []byte {
-	return m.key(space, binary.BigEndian.AppendUint64(nil, id))
+func (m *Machine) idKey(space byte, ids ...uint64) []byte {
+	var key []byte
+	for _, id := range ids {
+		key = binary.BigEndian.AppendUint64(key, id)
+	}
+	return m.key(space, key)
 }
 
 // set stores a message of the state. Marshalling fails only for strings that are not UTF-8, and all of them

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -144,7 +145,7 @@ func TestProducerIdsAreGivenOutOnce(t *testing.T) {
 	if got := *w.accepted(allocate(ProducersMax)).(*ProducerRange); got != (ProducerRange{11, ProducersMax}) {
 		t.Fatalf("%+v", got)
 	}
-	w.m.state = w.m.state.withAllocators(Allocators{1, 2, math.MaxInt64 - 1})
+	w.m.state = w.m.state.withAllocators(Allocators{1, 2, math.MaxInt64 - 1, 1})
 	if err := isRefused(t, w.one(allocate(2))); !errors.Is(err, ErrLimit) {
 		t.Fatalf("%v", err)
 	}
@@ -180,6 +181,26 @@ func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
 		"allocators gone": func(w *world) func(*store.Batch) {
 			return func(b *store.Batch) { b.Delete(w.m.key(allocatorSpace, nil)) }
 		},
+		"a removal for nobody": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) {
+				set(b, w.m.idKey(removalSpace, 9, 2, 1), &metav1.Removal{NodeId: 9, GroupId: 2, ReplicaId: 1})
+			}
+		},
+		"a change of nothing": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) { set(b, w.m.idKey(partitionSpace, 9), &metav1.Partition{GroupId: 9, TargetId: 1}) }
+		},
+		"a replica not given out": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) {
+				set(b, w.m.idKey(partitionSpace, 2), &metav1.Partition{GroupId: 2, TargetId: 1, NextReplicaId: 4,
+					Members: []*metav1.Replica{{ReplicaId: 4, NodeId: 1}}})
+			}
+		},
+		"a member that was removed": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) { set(b, w.m.idKey(removedSpace, 1), &metav1.RemovedNode{NodeId: 1}) }
+		},
+		"no voters": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) { set(b, w.m.key(votersSpace, nil), &metav1.MetadataVoters{}) }
+		},
 		"a node gone":           func(w *world) func(*store.Batch) { return func(b *store.Batch) { b.Delete(w.m.idKey(nodeSpace, 1)) } },
 		"a topic id used twice": func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.TopicId = 1 }) },
 		"no partitions":         func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Partitions = nil }) },
@@ -209,7 +230,9 @@ func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
 // anyCommands draws one entry.
 func anyCommands(t *rapid.T) (commands [][]byte) {
 	for range rapid.IntRange(0, 4).Draw(t, "commands") {
-		switch rapid.IntRange(0, 5).Draw(t, "kind") {
+		switch rapid.IntRange(0, 14).Draw(t, "kind") {
+		default:
+			commands = append(commands, anyChange(t))
 		case 0, 1:
 			commands = append(commands, register(&metav1.Node{NodeId: rapid.Uint64Range(1, 6).Draw(t, "node"), StoreId: "s",
 				StartNumber: rapid.Uint64Range(0, 3).Draw(t, "start"), Rack: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "rack")}))
@@ -221,6 +244,34 @@ func anyCommands(t *rapid.T) (commands [][]byte) {
 		}
 	}
 	return commands
+}
+
+// anyChange draws a command that changes what is there.
+func anyChange(t *rapid.T) []byte {
+	node, group := rapid.Uint64Range(0, 8), rapid.Uint64Range(1, 9)
+	nodes := rapid.SliceOfN(node, 0, 4)
+	switch rapid.IntRange(0, 8).Draw(t, "change") {
+	case 0:
+		return join(rapid.SampledFrom([]string{"s", "a", "b", "c"}).Draw(t, "store"))
+	case 1:
+		return drain(node.Draw(t, "node"), rapid.Bool().Draw(t, "draining"))
+	case 2:
+		return remove(node.Draw(t, "node"), rapid.Bool().Draw(t, "force"))
+	case 3:
+		return settled(group.Draw(t, "group"), rapid.Uint64Range(0, 3).Draw(t, "target"))
+	case 4:
+		return gone(node.Draw(t, "node"), group.Draw(t, "group"), rapid.Uint64Range(1, 6).Draw(t, "replica"))
+	case 5:
+		return deleteTopic(rapid.Uint64Range(0, 4).Draw(t, "topic"))
+	case 6:
+		return encode(&metav1.Command{Command: &metav1.Command_AlterTopic{AlterTopic: &metav1.AlterTopic{
+			TopicId: rapid.Uint64Range(0, 4).Draw(t, "topic"), RetentionMs: proto.Int64(rapid.Int64Range(-1, 3).Draw(t, "ms"))}}})
+	case 7:
+		return target(1, nodes.Draw(t, "voters")...)
+	default:
+		c := rapid.Bool().Draw(t, "supersede")
+		return retargeted(group.Draw(t, "group"), c, nodes.Draw(t, "voters")...)
+	}
 }
 
 func TestReplicasDecideAlikeWhetherTheyRestartOrNot(t *testing.T) {
@@ -254,6 +305,10 @@ func sameOutcome(a, b raftcore.Outcome) bool {
 	y, alsoMessage := b.Value.(proto.Message)
 	if isMessage && alsoMessage {
 		return a.Verdict == b.Verdict && proto.Equal(x, y)
+	}
+	if x, ok := a.Value.(*Target); ok {
+		y, ok := b.Value.(*Target)
+		return ok && a.Verdict == b.Verdict && fmt.Sprint(x) == fmt.Sprint(y)
 	}
 	return a.Verdict == b.Verdict && isMessage == alsoMessage
 }

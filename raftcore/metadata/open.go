@@ -15,20 +15,25 @@ import (
 
 // Open loads the machine from what its Apply calls have stored under prefix.
 func Open(v store.View, prefix []byte) (*Machine, error) {
-	m := &Machine{prefix: bytes.Clone(prefix), state: Empty(), requests: map[string]*metav1.Topic{}}
+	m := &Machine{prefix: bytes.Clone(prefix), state: Empty(), requests: map[string]uint64{}}
 	if err := m.loadAllocators(v); err != nil {
 		return nil, err
 	}
-	if err := m.load(v, nodeSpace, m.loadNode); err != nil {
-		return nil, err
-	}
-	if err := m.load(v, topicSpace, m.loadTopic); err != nil {
-		return nil, err
+	for _, part := range []struct {
+		space byte
+		add   func(value []byte) error
+	}{
+		{nodeSpace, m.loadNode}, {removedSpace, m.loadRemoved}, {votersSpace, m.loadVoters},
+		{topicSpace, m.loadTopic}, {partitionSpace, m.loadPartition}, {removalSpace, m.loadRemoval},
+	} {
+		if err := m.load(v, part.space, part.add); err != nil {
+			return nil, err
+		}
 	}
 	m.state.byName = slices.SortedFunc(slices.Values(m.state.topics), func(a, b *metav1.Topic) int {
 		return compareName(a, b.GetName())
 	})
-	return m, nil
+	return m, m.countReplicas()
 }
 
 func (m *Machine) loadAllocators(v store.View) error {
@@ -43,7 +48,8 @@ func (m *Machine) loadAllocators(v store.View) error {
 	if err := decode(value, &a); err != nil {
 		return fmt.Errorf("allocators: %w", err)
 	}
-	m.state.allocators = Allocators{a.GetTopicId(), raftcore.GroupID(a.GetGroupId()), a.GetProducerId()}
+	node := max(raftcore.NodeID(a.GetNodeId()), firstIDs.Node) // absent in what an older version stored
+	m.state.allocators = Allocators{a.GetTopicId(), raftcore.GroupID(a.GetGroupId()), a.GetProducerId(), node}
 	return nil
 }
 
@@ -79,6 +85,88 @@ func (m *Machine) loadNode(value []byte) error {
 	}
 	m.state.nodes = append(m.state.nodes, n)
 	m.hosts.put(n)
+	m.giveOut(n.GetNodeId())
+	return nil
+}
+
+func (m *Machine) loadRemoved(value []byte) error {
+	n := new(metav1.RemovedNode)
+	if err := decode(value, n); err != nil {
+		return err
+	}
+	if _, member := m.state.Node(raftcore.NodeID(n.GetNodeId())); member {
+		return corrupt("node %d is a member and removed", n.GetNodeId())
+	}
+	m.state.removed = append(m.state.removed, n)
+	m.giveOut(n.GetNodeId())
+	return nil
+}
+
+func (m *Machine) loadVoters(value []byte) error {
+	m.state.voters = new(metav1.MetadataVoters)
+	if err := decode(value, m.state.voters); err != nil {
+		return err
+	}
+	if len(m.state.voters.GetNodeIds()) == 0 {
+		return corrupt("nobody votes in the metadata group")
+	}
+	for _, n := range m.state.voters.GetNodeIds() {
+		m.giveOut(n)
+	}
+	return nil
+}
+
+// loadPartition puts a partition that has changed in the place of the one that was created.
+func (m *Machine) loadPartition(value []byte) error {
+	p := new(metav1.Partition)
+	if err := decode(value, p); err != nil {
+		return err
+	}
+	created := m.state.partition(raftcore.GroupID(p.GetGroupId()))
+	if created == nil || p.GetTargetId() == 0 {
+		return corrupt("group %d has changed but does not exist", p.GetGroupId())
+	}
+	for _, r := range placed(p) {
+		if r.GetReplicaId() == 0 || r.GetReplicaId() >= p.GetNextReplicaId() {
+			return corrupt("group %d: replica %d was not given out", p.GetGroupId(), r.GetReplicaId())
+		}
+	}
+	t, n, _ := m.state.Partition(raftcore.GroupID(p.GetGroupId()))
+	t.Partitions[n] = p // loaded just now: nobody else has it
+	m.state.moved = append(m.state.moved, raftcore.GroupID(p.GetGroupId()))
+	return nil
+}
+
+func (m *Machine) loadRemoval(value []byte) error {
+	var r metav1.Removal
+	if err := decode(value, &r); err != nil {
+		return err
+	}
+	node := raftcore.NodeID(r.GetNodeId())
+	if _, ok := m.state.Node(node); !ok {
+		return corrupt("node %d has to delete a replica and is no member", node)
+	}
+	if m.state.removals == nil {
+		m.state.removals = map[raftcore.NodeID][]Removal{}
+	}
+	m.state.removals[node] = append(m.state.removals[node], Removal{raftcore.GroupID(r.GetGroupId()), raftcore.ReplicaID(r.GetReplicaId())})
+	return nil
+}
+
+// countReplicas counts what every node has, and checks that all of them were members once.
+func (m *Machine) countReplicas() error {
+	for _, t := range m.state.topics {
+		for _, p := range t.GetPartitions() {
+			for _, r := range placed(p) {
+				id := raftcore.NodeID(r.GetNodeId())
+				_, member := m.state.Node(id)
+				if _, removed := m.state.Removed(id); !member && !removed {
+					return corrupt("group %d has a replica on unknown node %d", p.GetGroupId(), id)
+				}
+			}
+			m.hosts.count(p, 1)
+		}
+	}
 	return nil
 }
 
@@ -91,8 +179,9 @@ func (m *Machine) loadTopic(value []byte) error {
 		return err
 	}
 	m.state.topics = append(m.state.topics, t)
-	m.requests[string(t.GetRequestId())] = t
-	return m.hosts.count(t.GetPartitions())
+	m.state.groups += len(t.GetPartitions())
+	m.requests[string(t.GetRequestId())] = t.GetTopicId()
+	return nil
 }
 
 // checkTopic checks that t may come after the topics loaded so far.

@@ -14,9 +14,10 @@ type Allocators struct {
 	Topic    uint64
 	Group    raftcore.GroupID
 	Producer int64
+	Node     raftcore.NodeID
 }
 
-var firstIDs = Allocators{Topic: 1, Group: raftcore.MetadataGroup + 1, Producer: 1}
+var firstIDs = Allocators{Topic: 1, Group: raftcore.MetadataGroup + 1, Producer: 1, Node: 1}
 
 // State is the machine's state at one applied index. It never changes: what it returns is shared and must
 // not be written to. A later state is a new State.
@@ -25,6 +26,11 @@ type State struct {
 	topics     []*metav1.Topic // by id; successive states share the array and see different lengths of it
 	byName     []*metav1.Topic
 	allocators Allocators
+	groups     int                           // of all topics
+	moved      []raftcore.GroupID            // that had a target once, ascending
+	voters     *metav1.MetadataVoters        // of the metadata group; nil = not recorded
+	removed    []*metav1.RemovedNode         // by id
+	removals   map[raftcore.NodeID][]Removal // ascending; successive states share what did not change
 }
 
 // Empty returns the state before the first command.
@@ -78,48 +84,6 @@ func (s *State) TopicByName(name string) (*metav1.Topic, bool) {
 // Allocators returns the next free ids.
 func (s *State) Allocators() Allocators { return s.allocators }
 
-// Member is a replica of a group at its birth.
-type Member struct {
-	ID   raftcore.ReplicaID
-	Node raftcore.NodeID
-}
-
-// Group is a partition's group as it was placed. The first replica is asked to campaign first.
-type Group struct {
-	ID        raftcore.GroupID
-	Topic     *metav1.Topic // nil from GroupOf
-	Partition uint32        // of Topic
-	Replicas  []Member
-}
-
-// Node returns where a replica was placed.
-func (g *Group) Node(id raftcore.ReplicaID) (raftcore.NodeID, bool) {
-	for _, m := range g.Replicas {
-		if m.ID == id {
-			return m.Node, true
-		}
-	}
-	return 0, false
-}
-
-// Members returns the initial members as the group's own state keeps them.
-func (g *Group) Members() map[raftcore.ReplicaID]raftcore.NodeID {
-	members := make(map[raftcore.ReplicaID]raftcore.NodeID, len(g.Replicas))
-	for _, m := range g.Replicas {
-		members[m.ID] = m.Node
-	}
-	return members
-}
-
-// GroupOf returns the group of a partition.
-func GroupOf(p *metav1.Partition) Group {
-	g := Group{ID: raftcore.GroupID(p.GetGroupId()), Replicas: make([]Member, len(p.GetReplicas()))}
-	for i, r := range p.GetReplicas() {
-		g.Replicas[i] = Member{raftcore.ReplicaID(r.GetReplicaId()), raftcore.NodeID(r.GetNodeId())}
-	}
-	return g
-}
-
 // Group returns a group with its topic; not the metadata group, which is not placed.
 func (s *State) Group(id raftcore.GroupID) (Group, bool) {
 	t, partition, ok := s.Partition(id)
@@ -163,38 +127,20 @@ func (s *State) Groups(f func(Group) bool) {
 	}
 }
 
+// partition returns a partition by its group; nil for none.
+func (s *State) partition(id raftcore.GroupID) *metav1.Partition {
+	t, n, ok := s.Partition(id)
+	if !ok {
+		return nil
+	}
+	return t.GetPartitions()[n]
+}
+
 func firstGroup(t *metav1.Topic) raftcore.GroupID {
 	return raftcore.GroupID(t.GetPartitions()[0].GetGroupId())
 }
 
-func compareNode(n *metav1.Node, id uint64) int    { return cmp.Compare(n.GetNodeId(), id) }
-func compareTopic(t *metav1.Topic, id uint64) int  { return cmp.Compare(t.GetTopicId(), id) }
-func compareName(t *metav1.Topic, name string) int { return strings.Compare(t.GetName(), name) }
-
-// withNode returns a state with n, new or in place of the one with its id.
-func (s *State) withNode(n *metav1.Node) *State {
-	next := *s
-	i, ok := slices.BinarySearchFunc(s.nodes, n.GetNodeId(), compareNode)
-	if next.nodes = slices.Clone(s.nodes); ok {
-		next.nodes[i] = n
-	} else {
-		next.nodes = slices.Insert(next.nodes, i, n)
-	}
-	return &next
-}
-
-// withTopic returns a state with t, whose id is larger than all others. There is one writer, so that no two
-// states extend the same array differently.
-func (s *State) withTopic(t *metav1.Topic) *State {
-	next := *s
-	next.topics = append(s.topics, t)
-	i, _ := slices.BinarySearchFunc(s.byName, t.GetName(), compareName)
-	next.byName = slices.Insert(slices.Clone(s.byName), i, t)
-	return &next
-}
-
-func (s *State) withAllocators(a Allocators) *State {
-	next := *s
-	next.allocators = a
-	return &next
-}
+func compareNode(n *metav1.Node, id uint64) int           { return cmp.Compare(n.GetNodeId(), id) }
+func compareTopic(t *metav1.Topic, id uint64) int         { return cmp.Compare(t.GetTopicId(), id) }
+func compareRemoved(n *metav1.RemovedNode, id uint64) int { return cmp.Compare(n.GetNodeId(), id) }
+func compareName(t *metav1.Topic, name string) int        { return strings.Compare(t.GetName(), name) }

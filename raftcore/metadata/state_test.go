@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -32,6 +33,14 @@ func dump(s *State) string {
 	}
 	for _, t := range s.TopicsByName() {
 		fmt.Fprintln(&b, t.GetName())
+	}
+	for _, n := range s.removed {
+		add(n)
+	}
+	t, ok := s.Target(raftcore.MetadataGroup)
+	fmt.Fprintln(&b, t, ok, s.moved, s.groups)
+	for _, n := range slices.Sorted(maps.Keys(s.removals)) {
+		fmt.Fprintln(&b, n, s.removals[n])
 	}
 	return b.String()
 }
@@ -67,19 +76,21 @@ func checkLookups(t *rapid.T, s *State) {
 			t.Fatalf("%d topics after %d", len(after), topic.GetTopicId())
 		}
 	}
-	known := raftcore.GroupID(2)
+	groups, last := 0, raftcore.MetadataGroup
 	s.Groups(func(g Group) bool {
 		got, ok := s.Group(g.ID)
-		if !ok || g.ID != known || got.Topic != g.Topic || got.Partition != g.Partition || !slices.Equal(got.Replicas, g.Replicas) {
-			t.Fatalf("group %d: %+v, want %+v", known, got, g)
+		if !ok || g.ID <= last || got.Topic != g.Topic || got.Partition != g.Partition || !slices.Equal(got.Replicas, g.Replicas) {
+			t.Fatalf("group %d: %+v, want %+v", g.ID, got, g)
 		}
-		known++
+		checkGroup(t, s, g)
+		groups, last = groups+1, g.ID
 		return true
 	})
-	if known != s.Allocators().Group || len(s.TopicsByName()) != len(s.Topics()) || len(s.TopicsAfter(0)) != len(s.Topics()) {
-		t.Fatalf("%d groups, allocators %+v", known, s.Allocators())
+	next := s.Allocators().Group
+	if groups != s.groups || last >= next || len(s.TopicsByName()) != len(s.Topics()) || len(s.TopicsAfter(0)) != len(s.Topics()) {
+		t.Fatalf("%d groups, the last is %d, allocators %+v", groups, last, s.Allocators())
 	}
-	for _, unknown := range []raftcore.GroupID{0, raftcore.MetadataGroup, known, known + 1<<40} {
+	for _, unknown := range []raftcore.GroupID{0, raftcore.MetadataGroup, next, next + 1<<40} {
 		if _, ok := s.Group(unknown); ok {
 			t.Fatalf("group %d is known", unknown)
 		}
@@ -88,6 +99,35 @@ func checkLookups(t *rapid.T, s *State) {
 		if got, ok := s.Node(raftcore.NodeID(n.GetNodeId())); !ok || got != n {
 			t.Fatalf("node %d is not found", n.GetNodeId())
 		}
+	}
+}
+
+// checkGroup: at most one replica per node, none of them ordered deleted, each of them vouched for, and born
+// beyond the initial ones if it is wanted.
+func checkGroup(t *rapid.T, s *State, g Group) {
+	nodes, ids := map[raftcore.NodeID]bool{}, map[raftcore.ReplicaID]bool{}
+	for _, m := range g.Placed() {
+		if nodes[m.Node] || ids[m.ID] {
+			t.Fatalf("group %d: %v has two replicas of a node", g.ID, g.Placed())
+		}
+		nodes[m.Node], ids[m.ID] = true, true
+		for _, r := range s.Removals(m.Node) {
+			if r.Group == g.ID && r.Replica == m.ID {
+				t.Fatalf("group %d: replica %d is placed and ordered deleted", g.ID, m.ID)
+			}
+		}
+		_, removed := s.Removed(m.Node)
+		if s.Vouches(g.ID, m.ID, m.Node) == removed || s.Vouches(g.ID, m.ID, m.Node+100) {
+			t.Fatalf("group %d: wrong about replica %d of node %d", g.ID, m.ID, m.Node)
+		}
+		born := false
+		s.Births(m.Node, func(id raftcore.GroupID, r raftcore.ReplicaID) { born = born || id == g.ID && r == m.ID })
+		if want := !slices.Contains(g.Replicas, m) && !slices.Contains(g.Leaving, m); born != want {
+			t.Fatalf("group %d: replica %d of node %d is born beyond the initial ones: %v", g.ID, m.ID, m.Node, born)
+		}
+	}
+	if open, ok := s.Target(g.ID); ok != g.Moving || ok && !slices.Equal(open.Voters, g.Open.Voters) {
+		t.Fatalf("group %d: target %v, %v", g.ID, open, g.Open)
 	}
 }
 
@@ -105,7 +145,7 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 	if _, ok := s.Group(2); ok {
 		t.Error("a group")
 	}
-	if s.Allocators() != (Allocators{1, 2, 1}) {
+	if s.Allocators() != (Allocators{1, 2, 1, 1}) {
 		t.Errorf("%+v", s.Allocators())
 	}
 }

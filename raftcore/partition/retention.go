@@ -30,14 +30,16 @@ func LoadOldest(v store.View, prefix []byte) (Oldest, error) {
 	return Oldest{b.logStart, r.timeMillis}, err
 }
 
-// Expired says whether the oldest records are to go by their age. It reads nothing.
-func (r Retention) Expired(o Oldest, nowMillis int64) bool {
-	return r.Millis > 0 && o.TimeMillis < nowMillis-r.Millis
-}
+// slack is the share of a policy's limit by which it may be passed before somebody acts: a truncation for each
+// entry would cost more than the space that it gives back.
+const slack = 32
 
-// Exceeded says whether the oldest records may have to go because of their number: it depends on where entries
-// end. It reads nothing.
-func (r Retention) Exceeded(bytes int64) bool { return r.Bytes > 0 && bytes > r.Bytes }
+// Due says whether it is time for a truncation: the oldest record is older, or there is more, than the policy
+// says, by more than a 32nd part. It reads nothing. The truncation then goes up to the limit itself.
+func (r Retention) Due(o Oldest, bytes, nowMillis int64) bool {
+	old := r.Millis > 0 && o.TimeMillis < nowMillis && nowMillis-o.TimeMillis-r.Millis > r.Millis/slack
+	return old || r.Bytes > 0 && bytes-r.Bytes > r.Bytes/slack
+}
 
 // Truncation returns what a leader has to propose at a time so that r holds; false when it holds. It is pure:
 // the image and the leader's clock decide, and every replica follows what is then committed. A few seeks.
@@ -52,7 +54,7 @@ func (r Retention) Truncation(v store.View, prefix []byte, nowMillis int64) (Tru
 			return Truncation{}, false, err
 		}
 	}
-	if r.Exceeded(b.bytes()) {
+	if r.Bytes > 0 && b.bytes() > r.Bytes {
 		// The last row that still leaves enough after its own start: the first one with too little, less one.
 		keep := int64(b.endBytes) - r.Bytes
 		after, err := b.search(v, prefix, func(r *row, keep int64) bool { return int64(r.startBytes) > keep }, keep)

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -213,8 +212,8 @@ func TestWhatIsToGoIsFoundAsIfEveryRowHadBeenLookedAt(t *testing.T) {
 			if err != nil || oldest != (Oldest{kept[0].first, kept[0].millis}) {
 				t.Fatalf("oldest %+v, %v, want %+v", oldest, err, kept[0])
 			}
-			if ok && !r.Expired(oldest, now) && !r.Exceeded(w.m.Bytes()) {
-				t.Fatal("what need not be looked at has something to drop")
+			if r.Due(oldest, total, now) && !ok && (r.Bytes == 0 || total <= r.Bytes) {
+				t.Fatal("it is due by age, yet nothing is to go")
 			}
 			if !ok {
 				continue
@@ -283,8 +282,23 @@ func FuzzNoTruncationPanicsOrBreaksTheMachine(f *testing.F) {
 	})
 }
 
-func ExampleRetention() {
-	r := Retention{Millis: 1000}
-	fmt.Println(r.Expired(Oldest{TimeMillis: 4000}, 5000), r.Expired(Oldest{TimeMillis: 3999}, 5000))
-	// Output: false true
+func TestATruncationIsDueALittleAfterItCouldBe(t *testing.T) {
+	for _, c := range []struct {
+		r             Retention
+		oldest, bytes int64
+		due           bool
+	}{
+		{Retention{}, 0, math.MaxInt64, false},
+		{Retention{Millis: 3200}, 10_000 - 3300, 0, false},
+		{Retention{Millis: 3200}, 10_000 - 3301, 0, true},
+		{Retention{Millis: 1}, math.MaxInt64, 0, false}, // no records
+		{Retention{Millis: math.MaxInt64}, 0, 0, false},
+		{Retention{Bytes: 3200}, 0, 3300, false},
+		{Retention{Bytes: 3200}, 0, 3301, true},
+		{Retention{Millis: 3200, Bytes: 3200}, 10_000, 3301, true},
+	} {
+		if got := c.r.Due(Oldest{TimeMillis: c.oldest}, c.bytes, 10_000); got != c.due {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
 }
