@@ -57,16 +57,18 @@ func (r *Replica) tick(ctx actor.Context) {
 // each further one. It helps where a follower has stored all that this replica has sent; for others the silence
 // of a leader without heartbeats has to do.
 func (r *Replica) leaveStalledDisk() {
-	if r.leading == 0 || r.stalled < r.leaveAt {
+	if r.leading == 0 || r.stalled < r.leaveAt || r.transfer.underWay() {
 		return
 	}
 	to := r.core.Successor()
-	if to == 0 || r.core.TransferLeader(to) != nil { // nobody was heard of lately: the next tick tries again
+	if to == 0 { // nobody was heard of lately: the next tick tries again
 		return
 	}
 	r.leaveAt = r.stalled + r.cfg.ElectionTicks
 	r.cfg.Counters.StallHandovers.Add(1)
 	r.cfg.Logger.Warn("the disk has stalled: hands leadership over", "group", r.cfg.Group, "ticks", r.stalled, "to", r.state.Members[to])
+	r.beginTransfer(&Transfer{Replica: to})
+	r.transfer.left = 0 // what is in the log waits for this disk: not worth waiting for
 }
 
 // propose merges what is waiting into as few entries as EntryBytesMax allows and proposes them at once. Until

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -47,6 +48,7 @@ type Router struct {
 	// topicSeen is the newest topic whose placement has been looked at. Topic ids grow, so that each topic
 	// is looked at once and not after every applied command.
 	topicSeen uint64
+	full      map[raftcore.NodeID]int // peers whose disk has no room: for how many ticks that holds
 
 	// Scratch space of one frame.
 	inbound map[raftcore.GroupID]*actors.Inbound
@@ -59,7 +61,7 @@ type Router struct {
 func Props(cfg Config) *actor.Props {
 	r := &Router{
 		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, buried: map[raftcore.GroupID]bool{}, byPID: map[string]*Hosted{},
-		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{},
+		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{}, full: map[raftcore.NodeID]int{},
 	}
 	opts := append([]actor.PropsOption{
 		actor.WithSupervisor(actors.StopAndReport(r.childFailed)), actor.WithGuardian(actors.StopAndReport(r.failed)),
@@ -76,6 +78,7 @@ func (r *Router) Receive(ctx actor.Context) {
 		r.frame(ctx, m)
 	case *actors.ClockTick:
 		ctx.Send(r.clock, m)
+		r.tellSpace()
 	case *Lost:
 		r.lost(ctx, m)
 	case *NodeGone:
@@ -135,6 +138,9 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, campaign bool) {
 			root.Send(self, &MetadataApplied{m.(*metadata.Machine).State()})
 		}
 	}
+	if topic, _, ok := r.meta.Partition(g); ok {
+		cfg.Retention = retentionOf(topic)
+	}
 	h := &Hosted{Group: g, Board: cfg.Board}
 	h.PID = ctx.SpawnPrefix(actors.ReplicaProps(cfg, r.cfg.Props...), fmt.Sprintf("g%d", g))
 	r.groups[g], r.byPID[h.PID.Id] = h, h
@@ -171,14 +177,16 @@ func (r *Router) failed(_ *actor.PID, reason any) {
 }
 
 func (r *Router) publish() {
-	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), Meta: r.meta})
+	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta})
 }
 
 // metadataApplied gives birth to the replicas that new topics place here. Nothing is ever deleted because
 // metadata does not mention it.
 func (r *Router) metadataApplied(ctx actor.Context, s *metadata.State) {
+	before := r.meta
 	r.meta = s
 	r.publish()
+	r.retain(ctx, before)
 	for _, t := range s.TopicsAfter(r.topicSeen) {
 		for _, p := range t.GetPartitions() {
 			r.reconcile(ctx, metadata.GroupOf(p))

@@ -239,17 +239,20 @@ const (
 	// The group's leader, on the node addressed, is asked to hand over to replica_id (0 = the best), if it
 	// still leads in term.
 	Control_KIND_TRANSFER Control_Kind = 5
+	// The sender's disk has no room for what clients append. Said again at every tick while it lasts.
+	Control_KIND_DISK_FULL Control_Kind = 50
 )
 
 // Enum value maps for Control_Kind.
 var (
 	Control_Kind_name = map[int32]string{
-		0: "KIND_UNSPECIFIED",
-		1: "KIND_GROUP_UNKNOWN",
-		2: "KIND_REPLICA_FAILED",
-		3: "KIND_QUIESCE",
-		4: "KIND_ALIVE",
-		5: "KIND_TRANSFER",
+		0:  "KIND_UNSPECIFIED",
+		1:  "KIND_GROUP_UNKNOWN",
+		2:  "KIND_REPLICA_FAILED",
+		3:  "KIND_QUIESCE",
+		4:  "KIND_ALIVE",
+		5:  "KIND_TRANSFER",
+		50: "KIND_DISK_FULL",
 	}
 	Control_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
@@ -258,6 +261,7 @@ var (
 		"KIND_QUIESCE":        3,
 		"KIND_ALIVE":          4,
 		"KIND_TRANSFER":       5,
+		"KIND_DISK_FULL":      50,
 	}
 )
 
@@ -2424,14 +2428,14 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
 	"\n" +
-	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"\xa9\x02\n" +
+	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"\xbd\x02\n" +
 	"\aControl\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.multiraft.raft.v1.Control.KindR\x04kind\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x04R\agroupId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x04R\treplicaId\x12\x12\n" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x16\n" +
-	"\x06commit\x18\x05 \x01(\x04R\x06commit\"\x82\x01\n" +
+	"\x06commit\x18\x05 \x01(\x04R\x06commit\"\x96\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12KIND_GROUP_UNKNOWN\x10\x01\x12\x17\n" +
@@ -2439,7 +2443,8 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\fKIND_QUIESCE\x10\x03\x12\x0e\n" +
 	"\n" +
 	"KIND_ALIVE\x10\x04\x12\x11\n" +
-	"\rKIND_TRANSFER\x10\x05\"a\n" +
+	"\rKIND_TRANSFER\x10\x05\x12\x12\n" +
+	"\x0eKIND_DISK_FULL\x102\"a\n" +
 	"\fTraceContext\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +
