@@ -20,11 +20,12 @@ func (r *Replica) turn(ctx actor.Context) {
 		r.end()
 		return
 	}
-	r.tick()
+	r.tick(ctx)
 	r.pursueTransfer()
 	r.propose()
 	r.askReadIndex()
 	r.flush(ctx, nil)
+	r.installSnapshots(ctx)
 	r.stepUnaries(ctx)
 	r.discardLate(ctx)
 	r.publish()
@@ -32,7 +33,7 @@ func (r *Replica) turn(ctx actor.Context) {
 
 // tick passes on the ticks since the last turn, at most ElectionTicks-1: a backlog would fire CheckQuorum
 // twice and depose a healthy leader.
-func (r *Replica) tick() {
+func (r *Replica) tick(ctx actor.Context) {
 	n := min(r.cfg.Ticks.take(), r.cfg.ElectionTicks-1)
 	for range n {
 		r.core.Tick()
@@ -40,6 +41,8 @@ func (r *Replica) tick() {
 	r.ageRounds(n)
 	r.ageTransfer(n)
 	r.steer(n)
+	r.ageSending(n)
+	r.ageIncoming(ctx, n)
 	if r.unsynced > 0 {
 		r.stalled += n
 		r.leaveStalledDisk()
@@ -207,6 +210,9 @@ func (r *Replica) persisted(m *Persisted) {
 	if m.Incarnation != r.cfg.Incarnation || r.failure != nil {
 		return
 	}
+	if m.Activated {
+		r.reload()
+	}
 	for _, resp := range m.Responses {
 		if err := r.core.StepLocal(resp); err != nil {
 			panic(err)
@@ -256,6 +262,10 @@ func (r *Replica) send(m *raftpb.Message) {
 		r.cfg.Counters.HeartbeatsHeld.Add(1)
 		return
 	}
+	if m.GetType() == raftpb.MsgSnap {
+		r.sendSnapshot(m)
+		return
+	}
 	node := r.nodeOf(raftcore.ReplicaID(m.GetTo()))
 	if node == 0 {
 		r.cfg.Counters.UnknownMember.Add(1)
@@ -269,7 +279,10 @@ func (r *Replica) send(m *raftpb.Message) {
 func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
 	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
 	r.log.Append(w.Batch, m)
-	done := &Persisted{Incarnation: r.cfg.Incarnation}
+	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
+	if done.Activated {
+		r.activated(m)
+	}
 	for _, resp := range m.GetResponses() {
 		switch {
 		case raftcore.ReplicaID(resp.GetTo()) == r.log.Replica():
@@ -305,6 +318,7 @@ func (r *Replica) noteLeadership() {
 	}
 	r.waiters.endAll(ErrOutcomeUnknown)
 	r.endRounds(r.notLeader())
+	r.dropSending()
 	r.leading = leading
 	if leading != 0 {
 		r.campaigns = 0
