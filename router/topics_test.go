@@ -81,10 +81,10 @@ func TestADeletedTopicIsUnknownAndItsNameBelongsToAnother(t *testing.T) {
 	ctx := testContext(t)
 	old := n.createTopic(ctx, "t", 1, 1)
 	n.append(ctx, old, 0, "v")
-	for range 2 { // a repeated request is no failure
+	for again := range 2 { // a repeated request is no failure
 		resp, err := n.admin.DeleteTopic(ctx, &multiraftv1.DeleteTopicRequest{Topic: &multiraftv1.DeleteTopicRequest_TopicId{TopicId: old}})
 		must(t, err)
-		if resp.GetTopicId() != old {
+		if resp.GetTopicId() != old || resp.GetWasDeleted() != (again == 1) {
 			t.Fatalf("%v", resp)
 		}
 	}
