@@ -66,6 +66,9 @@ type Config struct {
 
 	// KV is the store to use instead of Pebble in DataDir. Close leaves it open: it belongs to the caller.
 	KV store.KV
+	// FreeSpace says how many bytes are free for the node on the disk that holds a directory, and of how many.
+	// nil = the system is asked about DataDir; without DataDir nobody is.
+	FreeSpace func(dir string) (free, total uint64, err error)
 	// Dispatcher runs all actors; nil = protoactor's default.
 	Dispatcher actor.Dispatcher
 

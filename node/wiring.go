@@ -59,6 +59,6 @@ func (n *Node) servicesConfig() router.ServicesConfig {
 	return router.ServicesConfig{
 		Core: n.core, Cluster: n.self.Cluster, Start: n.self.Start, BootID: n.bootID, Counters: &n.counters.router, Logger: n.cfg.Logger,
 		RecordBytesMax: n.cfg.RecordBytesMax, BatchBytesMax: appendBytesMax, ElectionTimeout: n.cfg.ElectionTimeout,
-		Failed: n.done,
+		Failed: n.done, Space: &n.space,
 	}
 }

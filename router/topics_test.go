@@ -2,6 +2,7 @@ package router
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -144,10 +145,15 @@ func TestAppendsAreRefusedWhenNoMajorityOfFollowersHasRoom(t *testing.T) {
 	}
 	full(1)
 	eventually(t, "the leader hears of one", func() bool { return len(leader.core.Table().full) == 1 })
+	health, err := leader.admin.ClusterHealth(ctx, &multiraftv1.ClusterHealthRequest{})
+	must(t, err)
+	if health.GetHealthy() || len(health.GetReasons()) != 1 || !strings.Contains(health.GetReasons()[0].GetWhat(), "is nearly full") {
+		t.Fatalf("%v", health)
+	}
 	leader.append(ctx, topic, 0, "v")
 	full(2)
 	eventually(t, "the leader hears of two", func() bool { return len(leader.core.Table().full) == 2 })
-	_, err := leader.log.AppendOnce(ctx, &multiraftv1.AppendOnceRequest{Item: batchItem(1, topic, 0, batch(t, recordbatch.None, "w"))})
+	_, err = leader.log.AppendOnce(ctx, &multiraftv1.AppendOnceRequest{Item: batchItem(1, topic, 0, batch(t, recordbatch.None, "w"))})
 	wantReason(t, err, diskFull)
 	full(0)
 	eventually(t, "the leader forgets", func() bool { return len(leader.core.Table().full) == 0 })
