@@ -160,6 +160,7 @@ func (n *Node) watchSpace() {
 func (n *Node) servePeers(context.Context) (err error) {
 	n.peers, err = transport.Listen(transport.Config{
 		Listener: n.peerLis, Probe: n.probe, Logger: n.cfg.Logger, Known: n.known,
+		SnapshotBytesPerSecond: n.cfg.SnapshotBytesPerSecond,
 	})
 	return err
 }
@@ -222,13 +223,13 @@ func (n *Node) coreConfig() router.Config {
 	}
 	return router.Config{
 		Replica: actors.ReplicaConfig{
-			Node: n.self.NodeID, Start: n.self.Start, Log: n.kv, Clock: wallClock{},
+			Node: n.self.NodeID, Start: n.self.Start, Log: n.kv, Clock: wallClock{}, Snapshots: sender{n.peers},
 			ElectionTicks: electionTicks, EntryBytesMax: entryBytesMax,
 			Counters: &n.counters.actors, Core: &n.counters.core, Logger: n.cfg.Logger, Space: &n.space,
 		},
 		Sender: sender{n.peers}, Tables: router.NewTables(), Counters: &n.counters.router,
 		Writer: actors.LogWriterConfig{OnFailure: n.storeFailed, Counters: &n.counters.actors},
-		Props:  props,
+		Props:  props, MetadataKeep: n.cfg.metadataKeep,
 	}
 }
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,7 +32,13 @@ type Config struct {
 	Counters *Counters
 	Writer   actors.LogWriterConfig
 	Props    []actor.PropsOption // the dispatcher of all actors; empty = protoactor's default
+	// MetadataKeep is what the metadata group's log keeps of what is applied; zero = 4096 entries or 16 MiB.
+	MetadataKeep actors.Keep
 }
+
+// metadataKeepDefault bounds the metadata group's log, which no command truncates: enough for a node that is away
+// for a while, with ten changes a second for seven minutes.
+var metadataKeepDefault = actors.Keep{Entries: 4096, Bytes: 16 << 20}
 
 // Router is the actor that owns the table group -> mailbox.
 type Router struct {
@@ -135,6 +142,7 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.Replic
 	cfg.OpenMachine = func(v store.View, prefix []byte) (actors.Machine, error) { return partition.Open(v, prefix) }
 	if g == raftcore.MetadataGroup {
 		self, root := ctx.Self(), ctx.ActorSystem().Root
+		cfg.Keep = cmp.Or(r.cfg.MetadataKeep, metadataKeepDefault)
 		cfg.OpenMachine = func(v store.View, prefix []byte) (actors.Machine, error) { return metadata.Open(v, prefix) }
 		cfg.OnApplied = func(m actors.Machine) {
 			root.Send(self, &MetadataApplied{m.(*metadata.Machine).State()})
