@@ -1515,7 +1515,11 @@ type LedGroup struct {
 	// The leader's replica id.
 	LeaderId uint64 `protobuf:"varint,4,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
 	// Members that are not caught up or were not heard of lately.
-	Lagging       []uint64 `protobuf:"varint,5,rep,packed,name=lagging,proto3" json:"lagging,omitempty"`
+	Lagging []uint64 `protobuf:"varint,5,rep,packed,name=lagging,proto3" json:"lagging,omitempty"`
+	// The latest target of the group that its leader's replica was told; 0 = none.
+	TargetId uint64 `protobuf:"varint,6,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	// What the group waits for on the way there, for people; empty = nothing.
+	Waits         string `protobuf:"bytes,7,opt,name=waits,proto3" json:"waits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1583,6 +1587,20 @@ func (x *LedGroup) GetLagging() []uint64 {
 		return x.Lagging
 	}
 	return nil
+}
+
+func (x *LedGroup) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
+func (x *LedGroup) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
 }
 
 // FailedReplica is a replica that has stopped.
@@ -2340,14 +2358,16 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"disk_bytes\x18\x03 \x01(\x04R\tdiskBytes\x12&\n" +
 	"\x0fdisk_free_bytes\x18\x04 \x01(\x04R\rdiskFreeBytes\x12!\n" +
 	"\fdisk_stalled\x18\x05 \x01(\bR\vdiskStalled\x12\x1b\n" +
-	"\tled_count\x18\x06 \x01(\rR\bledCount\"\xad\x01\n" +
+	"\tled_count\x18\x06 \x01(\rR\bledCount\"\xe0\x01\n" +
 	"\bLedGroup\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
 	"\n" +
 	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\x12\x1b\n" +
 	"\tleader_id\x18\x04 \x01(\x04R\bleaderId\x12\x18\n" +
-	"\alagging\x18\x05 \x03(\x04R\alagging\"a\n" +
+	"\alagging\x18\x05 \x03(\x04R\alagging\x12\x1b\n" +
+	"\ttarget_id\x18\x06 \x01(\x04R\btargetId\x12\x14\n" +
+	"\x05waits\x18\a \x01(\tR\x05waits\"a\n" +
 	"\rFailedReplica\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x1d\n" +
 	"\n" +
