@@ -195,13 +195,8 @@ func (p *plan) best(g metadata.Group, taken map[raftcore.NodeID]bool, racks map[
 func (p *plan) takes(n *metav1.Node) bool {
 	id := raftcore.NodeID(n.GetNodeId())
 	rep := p.c.fresh(id)
-	return rep != nil && p.c.alive(id) && n.GetState() != metav1.NodeState_NODE_STATE_DRAINING && !rep.GetDiskStalled() && !diskFull(rep.GetDiskFreeBytes(), rep.GetDiskBytes())
+	return rep != nil && p.c.alive(id) && n.GetState() != metav1.NodeState_NODE_STATE_DRAINING && !rep.GetDiskStalled() && !rep.GetDiskFull()
 }
-
-// diskFreePercentMin is how much of a disk must be free for it to get replicas.
-const diskFreePercentMin = 10
-
-func diskFull(free, total uint64) bool { return total > 0 && free < total/100*diskFreePercentMin }
 
 // deletes says whether a node still has to delete an older replica of the group.
 func (p *plan) deletes(n raftcore.NodeID, g raftcore.GroupID) bool {

@@ -428,7 +428,7 @@ func TestAReplicaThatHasFailedForLongIsReplaced(t *testing.T) {
 func TestAReplacementGoesToTheRackThatLacksOneAndNotToAFullDisk(t *testing.T) {
 	r := newClusterRig(t, 0, "a", "b", "c", "a", "c", "c")
 	r.topic("t", 1, 3)
-	r.reports[5] = func(rep *raftv1.NodeReport) { rep.DiskBytes, rep.DiskFreeBytes = 1000, 50 }
+	r.reports[5] = func(rep *raftv1.NodeReport) { rep.DiskFull = true }
 	r.tick(40)
 	r.wantOn(2, 1, 2, 3)
 	r.drain(3)

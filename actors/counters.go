@@ -26,6 +26,15 @@ type Counters struct {
 	Syncs               atomic.Uint64
 	SyncedAppends       atomic.Uint64
 	WriteFailures       atomic.Uint64
+
+	SnapshotsAnnounced atomic.Uint64
+	SnapshotsSent      atomic.Uint64
+	SnapshotsFailed    atomic.Uint64
+	SnapshotsBegun     atomic.Uint64
+	SnapshotChunks     atomic.Uint64
+	SnapshotsInstalled atomic.Uint64
+	SnapshotsDropped   atomic.Uint64
+	Discarded          atomic.Uint64
 }
 
 // Each calls f for every counter.
@@ -42,6 +51,14 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_membership_changes_total", "", "", "Membership changes proposed by leaders here.", c.Changes.Load())
 	f("replica_transfers_total", "", "", "Leadership transfers begun here.", c.Transfers.Load())
 	f("replica_transfers_failed_total", "", "", "Leadership transfers that another replica did not take.", c.TransfersLost.Load())
+	f("replica_snapshots_announced_total", "", "", "Snapshots that leaders here needed to send.", c.SnapshotsAnnounced.Load())
+	f("replica_snapshots_ended_total", "result", "installed", "Snapshots sent by leaders here that have ended.", c.SnapshotsSent.Load())
+	f("replica_snapshots_ended_total", "result", "failed", "Snapshots sent by leaders here that have ended.", c.SnapshotsFailed.Load())
+	f("replica_snapshots_begun_total", "", "", "Snapshots that replicas here began to receive.", c.SnapshotsBegun.Load())
+	f("replica_snapshot_chunks_total", "", "", "Chunks of snapshots staged here.", c.SnapshotChunks.Load())
+	f("replica_snapshots_installed_total", "", "", "Snapshots that took the place of a log here.", c.SnapshotsInstalled.Load())
+	f("replica_snapshots_dropped_total", "", "", "Snapshots staged here, in whole or in part, and dropped.", c.SnapshotsDropped.Load())
+	f("replica_entries_discarded_total", "", "", "Applied entries that replicas here discarded to bound their logs.", c.Discarded.Load())
 	f("replica_stall_handovers_total", "", "", "Times that a leader here asked another replica to take over because the disk has not synced for an election timeout.", c.StallHandovers.Load())
 	f("replica_truncations_proposed_total", "", "", "Truncations proposed by leaders here because of retention.", c.Truncations.Load())
 	f("replica_log_discards_total", "", "", "Times that a replica here discarded the start of its Raft log.", c.Discards.Load())

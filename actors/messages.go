@@ -39,12 +39,14 @@ type Inbound struct {
 	Envelopes  []*raftv1.Envelope
 }
 
-// Unary is the request of a canonical RPC: exactly one of Append and Vote is set.
+// Unary is the request of a canonical RPC, or one chunk of a snapshot: exactly one of Append, Vote and Snapshot
+// is set.
 type Unary struct {
-	From   raftcore.NodeID
-	Append *raftv1.AppendEntriesRequest
-	Vote   *raftv1.RequestVoteRequest
-	Reply  UnaryReply
+	From     raftcore.NodeID
+	Append   *raftv1.AppendEntriesRequest
+	Vote     *raftv1.RequestVoteRequest
+	Snapshot *raftv1.InstallSnapshotRequest
+	Reply    UnaryReply
 
 	msg *raftpb.Message // what stands for it in Raft, once it has been stepped
 }
@@ -53,20 +55,24 @@ type Unary struct {
 type UnaryReply interface{ Answered(UnaryAnswer) }
 
 // UnaryAnswer is the end of a Unary: the response that belongs to the request, durable, without its header;
-// or Err, a *raftcore.Refusal among others, and nothing has changed.
+// or Err, a *raftcore.Refusal among others, and nothing has changed. For a chunk that was taken, and is not the last,
+// it is empty: the next one may come.
 type UnaryAnswer struct {
-	Append *raftv1.AppendEntriesResponse
-	Vote   *raftv1.RequestVoteResponse
-	Err    error
+	Append   *raftv1.AppendEntriesResponse
+	Vote     *raftv1.RequestVoteResponse
+	Snapshot *raftv1.InstallSnapshotResponse
+	Err      error
 }
 
 // Persisted releases the storage responses of a Write that is durable (of an append), or visible (of an
-// apply; then Readable is the watermark up to which readers find records).
+// apply; then Readable is the watermark up to which readers find records). Activated says that the append has put
+// a snapshot in force.
 type Persisted struct {
 	Incarnation uint64
 	Responses   []*raftpb.Message
 	Applied     bool
 	Readable    raftcore.Offset
+	Activated   bool
 }
 
 // ReadEnd asks for the linearizable bounds of the group's log. Only the leader can answer.
@@ -201,6 +207,8 @@ func End(msg any, err error) {
 		m.Reply <- err
 	case *Unary:
 		m.Reply.Answered(UnaryAnswer{Err: err})
+	case *chunkStored:
+		m.u.Reply.Answered(UnaryAnswer{Err: err})
 	case *Transfer:
 		if m.Reply != nil {
 			m.Reply.Transferred(0, err)

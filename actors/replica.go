@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -53,7 +54,9 @@ type ReplicaConfig struct {
 	OpenMachine func(v store.View, prefix []byte) (Machine, error)
 	Writer      *actor.PID
 	Sender      Sender
-	Clock       Clock
+	// Snapshots takes snapshots for other nodes; nil = none can be sent.
+	Snapshots SnapshotSender
+	Clock     Clock
 	// Vouch says whether a replica of this group may speak for that node though the group's own membership
 	// does not tell (rule 16). nil = the membership alone.
 	Vouch func(raftcore.ReplicaID, raftcore.NodeID) bool
@@ -71,6 +74,9 @@ type ReplicaConfig struct {
 	HeartbeatTicks int // 0 = 1
 	EntryBytesMax  int // most bytes of payloads merged into one entry; 0 = 8 MiB
 	CacheBytes     int // of recent entries kept in memory; 0 = 1 MiB
+	// Keep makes the replica truncate its log by itself, as far as what is applied is more than this. Zero: only
+	// the machine truncates it.
+	Keep           Keep
 	RetentionTicks int // between two looks at what a leader's records are kept for; 0 = 100
 
 	Board    *Board
@@ -136,6 +142,14 @@ type Replica struct {
 	// place them on: a later leader, whom an answer has to reach. Few, and forgotten with the next change.
 	speakers map[raftcore.ReplicaID]raftcore.NodeID
 
+	sending    []*sending
+	snapshotID uint64    // of the last one sent
+	incoming   *incoming // nil = none is being received
+	installs   []*Unary  // snapshots that have arrived in this turn
+	reloading  bool      // a snapshot is in force in the log, and state and machine are those before it
+	tail       tail
+	tellEnded  func(*snapshotEnded)
+
 	target   raftcore.Target
 	steered  raftcore.Step       // what Steer said last
 	progress []raftcore.Progress // as the board shows it; never changed
@@ -146,8 +160,6 @@ type Replica struct {
 	retainIn   int              // ticks until the next look at retention
 	oldest     partition.Oldest // as of the latest look
 	truncating bool             // a truncation is proposed and has no end yet
-	// snapshotIndex is the lowest index at which a snapshot under way ends; 0 = none is.
-	snapshotIndex raftcore.Index
 }
 
 // ReplicaProps returns the Props with which a Replica is spawned. The producer has no side effects:
@@ -176,6 +188,10 @@ func (r *Replica) Receive(ctx actor.Context) {
 		r.cancelWait(m.ID)
 	case *Unary:
 		r.unaries = append(r.unaries, m)
+	case *chunkStored:
+		r.chunkStored(m)
+	case *snapshotEnded:
+		r.snapshotEnded(m)
 	case *Retain:
 		r.cfg.Retention = m.Retention
 	case *Unreachable:
@@ -200,6 +216,11 @@ func (r *Replica) start(ctx actor.Context) {
 	if err := r.open(); err != nil {
 		panic(fmt.Errorf("replica of group %d does not open: %w", r.cfg.Group, err))
 	}
+	self, root := ctx.Self(), ctx.ActorSystem().Root
+	r.tellEnded = func(m *snapshotEnded) { root.Send(self, m) }
+	if w := (&Write{Batch: new(store.Batch)}); r.log.DropStrays(w.Batch) {
+		ctx.Send(r.cfg.Writer, w)
+	}
 	if r.cfg.Campaign {
 		r.campaigns = campaignsMax
 	}
@@ -217,26 +238,28 @@ func (r *Replica) open() (err error) {
 	if r.log, err = store.OpenLog(r.cfg.Log, r.cfg.Group, r.cfg.CacheBytes); err != nil {
 		return err
 	}
-	r.state = r.log.State().Clone()
-	v, err := r.cfg.Log.View()
-	if err != nil {
-		return err
-	}
-	r.machine, err = r.cfg.OpenMachine(v, store.MachinePrefix(r.cfg.Group, r.log.Generation()))
-	if closeErr := v.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	if err := r.openMachine(); err != nil {
 		return err
 	}
 	r.origin = raftcore.Origin{Replica: r.log.Replica(), Start: r.cfg.Start}
 	r.core, err = raftcore.New(raftcore.Config{
 		Group: r.cfg.Group, Self: r.log.Replica(), Storage: r.log, Applied: r.state.Applied,
 		ElectionTicks: r.cfg.ElectionTicks, HeartbeatTicks: r.cfg.HeartbeatTicks,
-		Members: r.state.Members, FollowedTarget: r.state.FollowedTarget, Vouch: r.cfg.Vouch, Counters: r.cfg.Core,
+		Members: r.state.Members, FollowedTarget: r.state.FollowedTarget, Vouch: r.cfg.Vouch, Counters: r.cfg.Core, Staged: r.staged,
 		EntryBytesMax: r.cfg.EntryBytesMax + raftcore.EntryOverheadMax(turnMessagesMax),
 	})
 	return err
+}
+
+// openMachine opens the state machine as the log's state has it.
+func (r *Replica) openMachine() error {
+	r.state = r.log.State().Clone()
+	v, err := r.cfg.Log.View()
+	if err != nil {
+		return err
+	}
+	r.machine, err = r.cfg.OpenMachine(v, store.MachinePrefix(r.cfg.Group, r.log.Generation()))
+	return errors.Join(err, v.Close())
 }
 
 // end answers everything that waits. What has not entered the log was not stored; what has is unknown.
@@ -253,10 +276,11 @@ func (r *Replica) end() {
 		w.Reply <- ErrStopped
 	}
 	r.readWaits = nil
-	for _, u := range r.unaries {
+	for _, u := range slices.Concat(r.unaries, r.installs) {
 		u.Reply.Answered(UnaryAnswer{Err: ErrStopped})
 	}
-	r.unaries = nil
+	r.unaries, r.installs = nil, nil
+	r.dropSending()
 }
 
 // refused counts a message that could not even be taken for one of Raft's.

@@ -16,6 +16,7 @@ func (r *Replica) apply(ctx actor.Context, m *raftpb.Message) {
 	for _, e := range m.GetEntries() {
 		r.applyEntry(e, w.Batch)
 	}
+	r.tail.note(r.cfg.Keep, m.GetEntries())
 	r.discard()
 	r.log.PutState(w.Batch, r.state)
 	_, high := r.machine.Bounds()

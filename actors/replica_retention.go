@@ -1,11 +1,8 @@
 package actors
 
 import (
-	"errors"
-	"fmt"
 	"math"
 
-	"github.com/asynkron/protoactor-go/actor"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/multiraftd/multiraftd/raftcore"
@@ -89,49 +86,6 @@ func (e truncationEnd) Proposed(res ProposeResult) {
 	if res.Err == nil && res.Outcome.Verdict == raftcore.Invalid {
 		e.r.cfg.Logger.Error("a truncation was refused", "group", e.r.cfg.Group, "at", res.At.Index)
 	}
-}
-
-// discard moves the start of the Raft log to where it may be, and says whether it has moved. The entries go
-// with the batch that stores the state. They stay as long as
-//
-//   - a record is in them, or in one before them;
-//   - Raft does not know that they are applied: it scans what follows its own applied index before it campaigns,
-//     and panics when that is gone;
-//   - a snapshot under way ends before them: who has received it goes on from there. On a disk that is nearly full
-//     they go all the same, and another snapshot has to follow.
-func (r *Replica) discard() bool {
-	records, ok := r.machine.(Records)
-	if !ok || records.Discarded() <= r.state.Truncated.Index {
-		return false
-	}
-	to := min(records.Discarded(), r.core.Status().Applied)
-	if r.snapshotIndex != 0 && r.cfg.Space.Level() != SpaceShort {
-		to = min(to, r.snapshotIndex)
-	}
-	if to <= r.state.Truncated.Index {
-		return false
-	}
-	term, err := r.log.Term(uint64(to))
-	if errors.Is(err, store.ErrDamaged) {
-		panic(fmt.Errorf("group %d: term of entry %d, up to which its log is to go: %w", r.cfg.Group, to, err))
-	}
-	if err != nil { // the store has failed or is closed, which ends the node
-		return false
-	}
-	r.cfg.Logger.Debug("discards its log", "group", r.cfg.Group, "from", r.state.Truncated.Index+1, "to", to)
-	r.cfg.Counters.Discards.Add(1)
-	r.state.Truncated = raftcore.Position{Index: to, Term: term}
-	return true
-}
-
-// discardLate discards what could not go when its truncation was applied.
-func (r *Replica) discardLate(ctx actor.Context) {
-	if r.failure != nil || !r.discard() {
-		return
-	}
-	w := &Write{Batch: new(store.Batch), To: ctx.Self()}
-	r.log.PutState(w.Batch, r.state)
-	ctx.Send(r.cfg.Writer, w)
 }
 
 // shortOfSpace says whether a message brings more than a nearly full disk should take. Its sender probes from

@@ -20,11 +20,12 @@ func (r *Replica) turn(ctx actor.Context) {
 		r.end()
 		return
 	}
-	r.tick()
+	r.tick(ctx)
 	r.pursueTransfer()
 	r.propose()
 	r.askReadIndex()
 	r.flush(ctx, nil)
+	r.installSnapshots(ctx)
 	r.stepUnaries(ctx)
 	r.discardLate(ctx)
 	r.publish()
@@ -32,7 +33,7 @@ func (r *Replica) turn(ctx actor.Context) {
 
 // tick passes on the ticks since the last turn, at most ElectionTicks-1: a backlog would fire CheckQuorum
 // twice and depose a healthy leader.
-func (r *Replica) tick() {
+func (r *Replica) tick(ctx actor.Context) {
 	n := min(r.cfg.Ticks.take(), r.cfg.ElectionTicks-1)
 	for range n {
 		r.core.Tick()
@@ -40,6 +41,8 @@ func (r *Replica) tick() {
 	r.ageRounds(n)
 	r.ageTransfer(n)
 	r.steer(n)
+	r.ageSending(n)
+	r.ageIncoming(ctx, n)
 	if r.unsynced > 0 {
 		r.stalled += n
 		r.leaveStalledDisk()
@@ -54,16 +57,18 @@ func (r *Replica) tick() {
 // each further one. It helps where a follower has stored all that this replica has sent; for others the silence
 // of a leader without heartbeats has to do.
 func (r *Replica) leaveStalledDisk() {
-	if r.leading == 0 || r.stalled < r.leaveAt {
+	if r.leading == 0 || r.stalled < r.leaveAt || r.transfer.underWay() {
 		return
 	}
 	to := r.core.Successor()
-	if to == 0 || r.core.TransferLeader(to) != nil { // nobody was heard of lately: the next tick tries again
+	if to == 0 { // nobody was heard of lately: the next tick tries again
 		return
 	}
 	r.leaveAt = r.stalled + r.cfg.ElectionTicks
 	r.cfg.Counters.StallHandovers.Add(1)
 	r.cfg.Logger.Warn("the disk has stalled: hands leadership over", "group", r.cfg.Group, "ticks", r.stalled, "to", r.state.Members[to])
+	r.beginTransfer(&Transfer{Replica: to})
+	r.transfer.left = 0 // what is in the log waits for this disk: not worth waiting for
 }
 
 // propose merges what is waiting into as few entries as EntryBytesMax allows and proposes them at once. Until
@@ -205,6 +210,9 @@ func (r *Replica) persisted(m *Persisted) {
 	if m.Incarnation != r.cfg.Incarnation || r.failure != nil {
 		return
 	}
+	if m.Activated {
+		r.reload()
+	}
 	for _, resp := range m.Responses {
 		if err := r.core.StepLocal(resp); err != nil {
 			panic(err)
@@ -254,6 +262,10 @@ func (r *Replica) send(m *raftpb.Message) {
 		r.cfg.Counters.HeartbeatsHeld.Add(1)
 		return
 	}
+	if m.GetType() == raftpb.MsgSnap {
+		r.sendSnapshot(m)
+		return
+	}
 	node := r.nodeOf(raftcore.ReplicaID(m.GetTo()))
 	if node == 0 {
 		r.cfg.Counters.UnknownMember.Add(1)
@@ -267,7 +279,10 @@ func (r *Replica) send(m *raftpb.Message) {
 func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
 	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
 	r.log.Append(w.Batch, m)
-	done := &Persisted{Incarnation: r.cfg.Incarnation}
+	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
+	if done.Activated {
+		r.activated(m)
+	}
 	for _, resp := range m.GetResponses() {
 		switch {
 		case raftcore.ReplicaID(resp.GetTo()) == r.log.Replica():
@@ -303,6 +318,7 @@ func (r *Replica) noteLeadership() {
 	}
 	r.waiters.endAll(ErrOutcomeUnknown)
 	r.endRounds(r.notLeader())
+	r.dropSending()
 	r.leading = leading
 	if leading != 0 {
 		r.campaigns = 0

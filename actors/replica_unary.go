@@ -21,7 +21,11 @@ func (r *Replica) stepUnaries(ctx actor.Context) {
 	for _, u := range waiting {
 		if peer := u.peer(); !slices.Contains(served, peer) {
 			served = append(served, peer)
-			r.stepUnary(ctx, u)
+			if u.Snapshot != nil {
+				r.takeChunk(ctx, u)
+			} else {
+				r.stepUnary(ctx, u)
+			}
 			continue
 		}
 		r.unaries = append(r.unaries, u)
@@ -56,17 +60,25 @@ func (r *Replica) convert(u *Unary) (err error) {
 
 func (r *Replica) answerTo(u *Unary, resp *raftpb.Message) UnaryAnswer {
 	term := r.core.Status().Term
-	if u.Append != nil {
+	switch {
+	case u.Append != nil:
 		return UnaryAnswer{Append: raftcore.AppendEntriesAnswer(u.Append, u.msg, resp, term)}
+	case u.Snapshot != nil:
+		return UnaryAnswer{Snapshot: raftcore.InstallSnapshotAnswer(u.msg, resp, term)}
+	default:
+		return UnaryAnswer{Vote: raftcore.RequestVoteAnswer(u.msg, resp, term)}
 	}
-	return UnaryAnswer{Vote: raftcore.RequestVoteAnswer(u.msg, resp, term)}
 }
 
 func (u *Unary) peer() uint64 {
-	if u.Append != nil {
+	switch {
+	case u.Append != nil:
 		return u.Append.GetHeader().GetFromReplica()
+	case u.Snapshot != nil:
+		return u.Snapshot.GetHeader().GetFromReplica()
+	default:
+		return u.Vote.GetHeader().GetFromReplica()
 	}
-	return u.Vote.GetHeader().GetFromReplica()
 }
 
 // matches says whether m is Raft's answer to u.

@@ -220,7 +220,11 @@ func TestASnapshotUnderWayHoldsTheLogBackUnlessTheDiskIsNearlyFull(t *testing.T)
 			space.Set(c.level)
 			r := recordsRig(t, func(cfg *ReplicaConfig) { cfg.Space = space })
 			r.disp.run()
-			r.self.snapshotIndex = c.snapshot
+			if c.snapshot != 0 {
+				s := &sending{source: &SnapshotSource{}}
+				s.source.floor.Store(uint64(c.snapshot))
+				r.self.sending = []*sending{s}
+			}
 			r.follow(5, entryOf(1, batchOf(1)), entryOf(2, batchOf(1)), entryOf(3, batchOf(1)))
 			app := &raftv1.Envelope{Type: raftv1.MessageType_MESSAGE_TYPE_APPEND, Term: 5, Index: 4, LogTerm: 5, Commit: 5,
 				Entries: []*raftv1.LogEntry{{Term: 5, Index: 5, Data: entryOf(4, partition.Truncation{To: 2, Bytes: uint64(2 * len(batchOf(1))), Discard: 3}.AppendTo(nil))}}}
@@ -229,7 +233,7 @@ func TestASnapshotUnderWayHoldsTheLogBackUnlessTheDiskIsNearlyFull(t *testing.T)
 			if s := r.status(); s.LogStart != 2 || s.FirstIndex != c.first {
 				t.Fatalf("log start %d, first index %d, want %d", s.LogStart, s.FirstIndex, c.first)
 			}
-			r.self.snapshotIndex = 0
+			r.self.sending = nil
 			r.tell(flush{})
 			r.run()
 			if entries, _ := r.stored(); r.status().FirstIndex != 4 || entries[0] != 4 {

@@ -20,10 +20,15 @@ func (d *queueDispatcher) Throughput() int   { return 1 << 30 }
 
 func (d *queueDispatcher) run() {
 	for len(d.queue) > 0 {
-		f := d.queue[0]
-		d.queue = d.queue[1:]
-		f()
+		d.one()
 	}
+}
+
+// one runs the mailbox that has waited longest.
+func (d *queueDispatcher) one() {
+	f := d.queue[0]
+	d.queue = d.queue[1:]
+	f()
 }
 
 type sent struct {

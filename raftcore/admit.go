@@ -155,7 +155,20 @@ func entryAllowed(e *raftpb.Entry) bool {
 	}
 }
 
+// admitSnapshot asks for the data only where etcd/raft would put them in force.
 func (c *Core) admitSnapshot(m *raftpb.Message) Reason {
+	if r := admitAnnounced(m); r != admitted || !c.NeedsSnapshot(m) {
+		return r
+	}
+	meta := m.GetSnapshot().GetMetadata()
+	if c.cfg.Staged == nil || !c.cfg.Staged(Position{Index(meta.GetIndex()), meta.GetTerm()}) {
+		return ReasonSnapshotUnstaged
+	}
+	return admitted
+}
+
+// admitAnnounced checks what a snapshot message says without its data.
+func admitAnnounced(m *raftpb.Message) Reason {
 	meta := m.GetSnapshot().GetMetadata()
 	at := Position{Index(meta.GetIndex()), meta.GetTerm()}
 	if at.Index == 0 || at.Index > indexMax || at.Term == 0 || at.Term > m.GetTerm() || len(m.GetSnapshot().GetData()) > 0 {
@@ -163,9 +176,6 @@ func (c *Core) admitSnapshot(m *raftpb.Message) Reason {
 	}
 	if !confStateValid(meta.GetConfState()) {
 		return ReasonConfState
-	}
-	if c.cfg.Staged == nil || !c.cfg.Staged(at) {
-		return ReasonSnapshotUnstaged
 	}
 	return admitted
 }

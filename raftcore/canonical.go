@@ -122,7 +122,7 @@ func IsAnswer(m, resp *raftpb.Message) bool {
 		return false
 	}
 	switch m.GetType() {
-	case raftpb.MsgApp:
+	case raftpb.MsgApp, raftpb.MsgSnap:
 		return resp.GetType() == raftpb.MsgAppResp
 	case raftpb.MsgVote:
 		return resp.GetType() == raftpb.MsgVoteResp

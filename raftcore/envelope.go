@@ -64,7 +64,7 @@ func ToEnvelope(g GroupID, m *raftpb.Message) *raftv1.Envelope {
 		}
 	}
 	if meta := m.GetSnapshot().GetMetadata(); meta != nil {
-		e.Snapshot = &raftv1.SnapshotMetadata{Index: meta.GetIndex(), Term: meta.GetTerm(), ConfState: toConfState(meta.GetConfState())}
+		e.Snapshot = &raftv1.SnapshotMetadata{Index: meta.GetIndex(), Term: meta.GetTerm(), ConfState: ToConfState(meta.GetConfState())}
 	}
 	return e
 }
@@ -153,7 +153,8 @@ func newEntry(index uint64, from *raftv1.LogEntry) *raftpb.Entry {
 	return &b.e
 }
 
-func toConfState(c *raftpb.ConfState) *raftv1.ConfState {
+// ToConfState packs a membership.
+func ToConfState(c *raftpb.ConfState) *raftv1.ConfState {
 	return &raftv1.ConfState{
 		Voters: c.GetVoters(), Learners: c.GetLearners(), VotersOutgoing: c.GetVotersOutgoing(),
 		LearnersNext: c.GetLearnersNext(), AutoLeave: c.GetAutoLeave(),

@@ -5,11 +5,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"testing"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
@@ -22,6 +22,7 @@ type testLog struct {
 	entries []*raftpb.Entry
 	hard    *raftpb.HardState
 	conf    *raftpb.ConfState
+	snap    func() (*raftpb.Snapshot, error) // nil = there is none
 }
 
 func newTestLog(voters ...uint64) *testLog {
@@ -46,6 +47,9 @@ func (l *testLog) LastIndex() (uint64, error) {
 	return uint64(l.cut.Index) + uint64(len(l.entries)), nil
 }
 func (l *testLog) Snapshot() (*raftpb.Snapshot, error) {
+	if l.snap != nil {
+		return l.snap()
+	}
 	return nil, raft.ErrSnapshotTemporarilyUnavailable
 }
 
@@ -107,22 +111,67 @@ type testNode struct {
 
 // testNetwork is a group of nodes, node i hosting replica i, and the messages between them.
 type testNetwork struct {
-	t     testing.TB
+	t     rapid.TB
 	nodes map[ReplicaID]*testNode
 	queue []*raftpb.Message
 	cut   map[ReplicaID]bool
 	trace strings.Builder
+	// confs are the memberships that were applied, by index: the part of the machine that restarts and
+	// snapshots bring back.
+	confs []confAt
 	// configure changes the configuration of every replica before it starts.
 	configure func(*Config)
 }
 
-func newTestNetwork(t testing.TB, size int) *testNetwork {
+func newTestNetwork(t rapid.TB, size int) *testNetwork {
 	n := &testNetwork{t: t, nodes: map[ReplicaID]*testNode{}, cut: map[ReplicaID]bool{}}
+	members := map[ReplicaID]NodeID{}
 	for i := range size {
 		id := ReplicaID(i + 1)
+		members[id] = NodeID(id)
 		n.nodes[id] = &testNode{id: id, disk: newTestLog(n.voters(size)...), applied: 1}
 	}
+	n.confs = []confAt{{1, newTestLog(n.voters(size)...).conf, members, 0}}
 	return n
+}
+
+// confAt is the membership after the entry at index.
+type confAt struct {
+	index   Index
+	conf    *raftpb.ConfState
+	members map[ReplicaID]NodeID
+	target  uint64
+}
+
+// confAfter returns the membership in force when i is applied; nothing before the first entry.
+func (n *testNetwork) confAfter(i Index) (at confAt) {
+	for _, c := range n.confs {
+		if c.index <= i {
+			at = c
+		}
+	}
+	return at
+}
+
+// join puts an empty replica on node id, which only a snapshot can fill.
+func (n *testNetwork) join(id ReplicaID) {
+	disk := newTestLog()
+	disk.cut, disk.hard = Position{}, &raftpb.HardState{Term: new(uint64(0)), Vote: new(uint64(0)), Commit: new(uint64(0))}
+	n.nodes[id] = &testNode{id: id, disk: disk}
+	n.start(id)
+}
+
+// snapshot is what the log of node says when entries are missing: a snapshot at its applied index.
+func (n *testNetwork) snapshot(node *testNode) func() (*raftpb.Snapshot, error) {
+	return func() (*raftpb.Snapshot, error) {
+		term, err := node.log.Term(uint64(node.applied))
+		if err != nil {
+			return nil, err
+		}
+		return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+			Index: new(uint64(node.applied)), Term: new(term), ConfState: n.confAfter(node.applied).conf,
+		}}, nil
+	}
 }
 
 func (n *testNetwork) voters(size int) (ids []uint64) {
@@ -141,14 +190,15 @@ func (n *testNetwork) say(format string, args ...any) {
 // start makes a node's core from what is on its disk.
 func (n *testNetwork) start(id ReplicaID) {
 	node := n.nodes[id]
-	members := map[ReplicaID]NodeID{}
-	for r := range n.nodes {
-		members[r] = NodeID(r)
-	}
+	at := n.confAfter(node.applied)
 	node.log, node.writing = node.disk.clone(), nil
+	node.log.snap = n.snapshot(node)
+	if at.index > 1 {
+		node.log.conf = at.conf
+	}
 	cfg := Config{
 		Group: testGroup, Self: id, Storage: node.log, Applied: node.applied,
-		ElectionTicks: 10, HeartbeatTicks: 1, Members: members,
+		ElectionTicks: 10, HeartbeatTicks: 1, Members: at.members, FollowedTarget: at.target,
 	}
 	if n.configure != nil {
 		n.configure(&cfg)
@@ -182,6 +232,7 @@ func (n *testNetwork) take(id ReplicaID) bool {
 	}
 	n.queue = append(n.queue, e.Messages...)
 	if e.Append != nil {
+		n.activate(node, e.Append.GetSnapshot())
 		node.log.append(e.Append)
 		node.writing = append(node.writing, e.Append)
 	}
@@ -192,12 +243,37 @@ func (n *testNetwork) take(id ReplicaID) bool {
 	return true
 }
 
+// activate makes a snapshot's machine the node's.
+func (n *testNetwork) activate(node *testNode, s *raftpb.Snapshot) {
+	if s == nil {
+		return
+	}
+	node.applied = Index(s.GetMetadata().GetIndex())
+	at := n.confAfter(node.applied)
+	node.core.SetMembers(at.members)
+	node.core.SetFollowedTarget(at.target)
+	n.say("%d: has the snapshot at %d", node.id, node.applied)
+}
+
+// applyChange applies a membership change and compares it with what other replicas made of it.
+func (n *testNetwork) applyChange(node *testNode, e *raftpb.Entry) {
+	conf, members, err := node.core.ApplyConfChange(e)
+	if err != nil {
+		n.say("%d: %v", node.id, err)
+		return
+	}
+	at := confAt{Index(e.GetIndex()), conf, members, node.core.FollowedTarget()}
+	if at.index > n.confs[len(n.confs)-1].index {
+		n.confs = append(n.confs, at)
+	} else if seen := n.confAfter(at.index); seen.index != at.index || conf.Equivalent(seen.conf) != nil || !maps.Equal(members, seen.members) {
+		n.t.Fatalf("replica %d applied %v at %d, another %v at %d", node.id, conf, at.index, seen.conf, seen.index)
+	}
+}
+
 func (n *testNetwork) apply(node *testNode, m *raftpb.Message) {
 	for _, e := range m.GetEntries() {
 		if e.GetType() != raftpb.EntryNormal {
-			if _, _, err := node.core.ApplyConfChange(e); err != nil {
-				n.say("%d: %v", node.id, err)
-			}
+			n.applyChange(node, e)
 		}
 		node.applied = Index(e.GetIndex())
 		n.say("%d: applies %s", node.id, describeEntry(e))
@@ -247,16 +323,26 @@ func (n *testNetwork) deliver(want func(*raftpb.Message) bool) bool {
 		delivered = true
 		lost := n.cut[ReplicaID(m.GetFrom())] || n.cut[ReplicaID(m.GetTo())]
 		to := n.nodes[ReplicaID(m.GetTo())]
-		if lost || to.core == nil {
+		if lost || to == nil || to.core == nil {
 			n.say("%s  (lost)", describe(m))
+			n.reportSnapshot(m, false)
 			continue
 		}
 		n.say("%s", describe(m))
-		if err := to.core.Step(NodeID(m.GetFrom()), n.wire(m)); err != nil {
+		err := to.core.Step(NodeID(m.GetFrom()), n.wire(m))
+		if err != nil {
 			n.say("  %d refuses: %v", to.id, err)
 		}
+		n.reportSnapshot(m, err == nil)
 	}
 	return delivered
+}
+
+// reportSnapshot tells the sender of a snapshot how it ended.
+func (n *testNetwork) reportSnapshot(m *raftpb.Message, done bool) {
+	if from := n.nodes[ReplicaID(m.GetFrom())]; m.GetType() == raftpb.MsgSnap && from != nil && from.core != nil {
+		from.core.ReportSnapshot(ReplicaID(m.GetTo()), done)
+	}
 }
 
 func (n *testNetwork) wire(m *raftpb.Message) *raftpb.Message {
@@ -308,7 +394,7 @@ func (n *testNetwork) elect(leader ReplicaID) {
 	}
 }
 
-func startedNetwork(t testing.TB, size int, leader ReplicaID) *testNetwork {
+func startedNetwork(t rapid.TB, size int, leader ReplicaID) *testNetwork {
 	n := newTestNetwork(t, size)
 	n.elect(leader)
 	return n

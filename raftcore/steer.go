@@ -68,7 +68,7 @@ type Situation struct {
 //	learners that have caught up become voters, voters that t does not want leave    one joint change
 //	the joint configuration is left, by whoever leads, whatever t says
 //
-// A voter leaves only when its successor has caught up, and nothing is changed that the voters to be could not
+// A target that asks for nothing new is stamped as followed. A voter leaves only when its successor has caught up, and nothing is changed that the voters to be could not
 // commit. A learner that is not heard of holds up only its own promotion.
 func (s *Situation) Next(t Target) Step {
 	if joint(s.Conf) {
@@ -93,7 +93,7 @@ func (s *Situation) Next(t Target) Step {
 	return s.exchange(t)
 }
 
-// Reached says whether the group has exactly the members of t.
+// Reached says whether the group has exactly the members of t. It is settled when FollowedTarget is t's as well.
 func (t *Target) Reached(conf *raftpb.ConfState) bool {
 	return !joint(conf) && sameIDs(conf.GetVoters(), t.Voters) && sameIDs(conf.GetLearners(), t.Learners)
 }
@@ -138,7 +138,7 @@ func (s *Situation) leave() Step {
 // simple changes one learner.
 func (s *Situation) simple(t Target, kind raftpb.ConfChangeType, r ReplicaID) Step {
 	var added map[ReplicaID]NodeID
-	if kind != raftpb.ConfChangeRemoveNode {
+	if kind == raftpb.ConfChangeAddLearnerNode {
 		added = map[ReplicaID]NodeID{r: t.node(r)}
 	}
 	return Step{Change: &raftpb.ConfChangeV2{Changes: []*raftpb.ConfChangeSingle{change(kind, r)}, Context: changeContext(t.ID, added)}}
@@ -158,7 +158,7 @@ func (s *Situation) exchange(t Target) Step {
 		if len(waiting) > 0 {
 			return Step{Wait: WaitLearner, For: waiting[0]}
 		}
-		return Step{}
+		return s.stamp(t)
 	}
 	fit := 0
 	for _, id := range next {
@@ -178,6 +178,15 @@ func (s *Situation) exchange(t Target) Step {
 	return Step{Change: &raftpb.ConfChangeV2{
 		Transition: raftpb.ConfChangeTransitionJointExplicit.Enum(), Changes: changes, Context: changeContext(t.ID, nil),
 	}}
+}
+
+// stamp marks a target that needed no change as followed, by one that changes nothing: without it a leader with
+// an older target could still act on that.
+func (s *Situation) stamp(t Target) Step {
+	if s.Target == t.ID {
+		return Step{}
+	}
+	return s.simple(t, raftpb.ConfChangeUpdateNode, s.Self)
 }
 
 // ready returns the voters of t that are voters or could become ones now, and those that could not.

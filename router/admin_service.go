@@ -45,7 +45,8 @@ func (s *Services) CreateTopic(ctx context.Context, req *multiraftv1.CreateTopic
 
 func (s *Services) createHere(ctx context.Context, h *Hosted, req *multiraftv1.CreateTopicRequest) (*multiraftv1.CreateTopicResponse, error) {
 	o, err := s.command(ctx, h, &metav1.Command{Command: &metav1.Command_CreateTopic{CreateTopic: &metav1.CreateTopic{
-		Name: req.GetName(), Partitions: req.GetPartitions(), Replicas: req.GetReplicas(), RequestId: req.GetRequestId()}}})
+		Name: req.GetName(), Partitions: req.GetPartitions(), Replicas: req.GetReplicas(), RequestId: req.GetRequestId(),
+		Config: topicConfig(req.GetRetention())}}})
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +130,8 @@ func (s *Services) ListTopics(ctx context.Context, req *multiraftv1.ListTopicsRe
 	resp := &multiraftv1.ListTopicsResponse{}
 	for _, t := range s.core.Table().Meta.TopicsByName() {
 		resp.Topics = append(resp.Topics, &multiraftv1.TopicSummary{
-			Name: t.GetName(), TopicId: t.GetTopicId(), Partitions: uint32(len(t.GetPartitions())), Replicas: t.GetReplicas()})
+			Name: t.GetName(), TopicId: t.GetTopicId(), Partitions: uint32(len(t.GetPartitions())), Replicas: t.GetReplicas(),
+			Retention: retentionProto(t.GetConfig())})
 	}
 	return resp, nil
 }
@@ -183,7 +185,9 @@ func (s *Services) NodeStatus(_ context.Context, req *multiraftv1.NodeStatusRequ
 
 func (s *Services) nodeStatus(groups []uint64) *multiraftv1.NodeStatusResponse {
 	t := s.core.Table()
-	resp := &multiraftv1.NodeStatusResponse{NodeId: uint64(s.core.Node()), StartNumber: s.cfg.Start}
+	free, total := s.cfg.Space.Bytes()
+	resp := &multiraftv1.NodeStatusResponse{NodeId: uint64(s.core.Node()), StartNumber: s.cfg.Start,
+		DiskSpace: spaces[s.cfg.Space.Level()], DiskFreeBytes: free, DiskBytes: total}
 	if meta := s.statusOf(t, raftcore.MetadataGroup); meta != nil {
 		resp.MetadataApplied = meta.GetApplied()
 	}
@@ -235,6 +239,12 @@ var roles = map[raftcore.Role]multiraftv1.ReplicaRole{
 	raftcore.Leader:       multiraftv1.ReplicaRole_REPLICA_ROLE_LEADER,
 }
 
+var spaces = map[actors.SpaceLevel]multiraftv1.DiskSpace{
+	actors.SpaceEnough: multiraftv1.DiskSpace_DISK_SPACE_ENOUGH,
+	actors.SpaceLow:    multiraftv1.DiskSpace_DISK_SPACE_LOW,
+	actors.SpaceShort:  multiraftv1.DiskSpace_DISK_SPACE_SHORT,
+}
+
 // statusOf is the state of this node's replica of g; nil when there is none, or it has not opened yet.
 func (s *Services) statusOf(t *Table, g raftcore.GroupID) *multiraftv1.ReplicaStatus {
 	h, ok := t.Hosted(g)
@@ -250,6 +260,7 @@ func (s *Services) statusOf(t *Table, g raftcore.GroupID) *multiraftv1.ReplicaSt
 		Leader: uint64(st.Leader), LastIndex: uint64(st.Last), Commit: uint64(st.Commit), Applied: uint64(st.Applied),
 		HighWatermark: int64(st.HighWatermark), LogStart: int64(st.LogStart), Hash: st.Hash,
 		Voters: numbers(st.Voters), Learners: numbers(st.Learners), Failure: st.Failure,
+		RecordBytes: st.Bytes, FirstIndex: uint64(st.FirstIndex), Stalled: st.Stalled,
 	}
 }
 

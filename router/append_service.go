@@ -198,6 +198,9 @@ func (st *appendStream) start(t *Table, sl *slot, it *multiraftv1.AppendItem, no
 	if r.here == nil {
 		return Routed{}, st.forward(r.node, sl, it, now)
 	}
+	if err := s.roomFor(t, r.here); err != nil {
+		return Routed{}, err
+	}
 	batch, err := s.batchOf(it)
 	if err != nil {
 		return Routed{}, err

@@ -46,6 +46,8 @@ func (r *Router) control(ctx actor.Context, from raftcore.NodeID, c *raftv1.Cont
 	switch c.GetKind() {
 	case raftv1.Control_KIND_GROUP_UNKNOWN:
 		r.cfg.Counters.PeerGroupUnknown.Add(1)
+	case raftv1.Control_KIND_DISK_FULL:
+		r.peerFull(from)
 	case raftv1.Control_KIND_REPLICA_FAILED:
 		r.cfg.Counters.PeerReplicaFailed.Add(1)
 		r.cfg.Replica.Logger.Warn("a peer's replica has failed", "node", from, "group", c.GetGroupId())

@@ -38,7 +38,8 @@ func (s *Services) describe(ctx context.Context, req *multiraftv1.DescribeReques
 	if err != nil {
 		return nil, err
 	}
-	resp := &multiraftv1.DescribeResponse{Name: topic.GetName(), TopicId: topic.GetTopicId(), RecordBytesMax: uint32(s.cfg.RecordBytesMax)}
+	resp := &multiraftv1.DescribeResponse{Name: topic.GetName(), TopicId: topic.GetTopicId(), RecordBytesMax: uint32(s.cfg.RecordBytesMax),
+		RetentionMs: topic.GetConfig().GetRetentionMs(), RetentionBytes: topic.GetConfig().GetRetentionBytes()}
 	for _, n := range m.Nodes() {
 		resp.Nodes = append(resp.Nodes, &multiraftv1.NodeAddress{NodeId: n.GetNodeId(), ClientAddr: n.GetClientAddr()})
 	}

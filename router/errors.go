@@ -42,6 +42,7 @@ const (
 	replicaFailed
 	outcomeUnknown
 	overloaded
+	diskFull
 	sequenceGap
 	unknownProducer
 	producerFenced
@@ -75,6 +76,7 @@ var reasons = [refusalReasons]struct {
 	replicaFailed:    {"REPLICA_FAILED", codes.Unavailable, 100 * time.Millisecond},
 	outcomeUnknown:   {"OUTCOME_UNKNOWN", codes.Aborted, 0},
 	overloaded:       {"OVERLOADED", codes.ResourceExhausted, 50 * time.Millisecond},
+	diskFull:         {"DISK_FULL", codes.ResourceExhausted, time.Second},
 	sequenceGap:      {"SEQUENCE_GAP", codes.FailedPrecondition, 0},
 	unknownProducer:  {"UNKNOWN_PRODUCER", codes.FailedPrecondition, 0},
 	producerFenced:   {"PRODUCER_FENCED", codes.FailedPrecondition, 0},
@@ -222,6 +224,8 @@ func explain(err error, m *metadata.State) *failure {
 		return badField(badMeta.Field, "%s", badMeta.Reason)
 	case errors.As(err, &limit):
 		return badField(limit.What, "the cluster keeps at most %d", limit.Max)
+	case is(metadata.ErrUnknownTopic):
+		return fail(unknownTopic, "%v", err)
 	case is(metadata.ErrTopicExists):
 		return fail(topicExists, "%v", err)
 	case is(metadata.ErrNotEnoughNodes):
@@ -284,7 +288,7 @@ func IsRetriable(err error) bool {
 	case codes.Unavailable, codes.Aborted, codes.DeadlineExceeded, codes.Canceled:
 		return true
 	case codes.ResourceExhausted:
-		return f.reason == overloaded
+		return f.reason == overloaded || f.reason == diskFull
 	default:
 		return false
 	}

@@ -136,6 +136,7 @@ func (r *errorRig) addAppends() {
 	}
 	good := batchItem(0, r.topic, 0, batch(r.t, recordbatch.None, "v"))
 	r.addReplicaErrors("LogService.AppendOnce", call(good))
+	r.add("LogService.AppendOnce", diskFull, r.full(call(good)))
 	from := func(epoch int16, seq int32) *multiraftv1.AppendItem {
 		return batchItem(0, r.topic, 0, batch(r.t, recordbatch.Producer{ID: 7, Epoch: epoch, Sequence: seq}, "v"))
 	}
@@ -229,6 +230,15 @@ func (r *errorRig) addReads() {
 	r.add("LogService.Describe", invalidArgument, describe(&multiraftv1.DescribeRequest{}))
 }
 
+// full makes an RPC meet a disk that is nearly full.
+func (r *errorRig) full(call func() error) func() error {
+	return func() error {
+		r.space.Set(actors.SpaceLow)
+		defer r.space.Set(actors.SpaceEnough)
+		return call()
+	}
+}
+
 func (r *errorRig) crowded(call func() error) func() error {
 	return func() error {
 		r.services.readsMax = 0
@@ -256,6 +266,7 @@ func (r *errorRig) addAdmin() {
 	r.add("AdminService.CreateTopic", invalidArgument, create("u", 0, 1, id))
 	r.add("AdminService.CreateTopic", invalidArgument, create("u", 1, 1, "short"))
 	r.add("AdminService.CreateTopic", invalidArgument, r.answering(&metadata.LimitError{What: "groups", Max: 1}, create("u", 1, 1, id)))
+	r.addTopicChanges()
 	register := func(storeID string, start uint64) func() error {
 		return func() error {
 			_, err := r.admin.RegisterNode(r.ctx, &multiraftv1.RegisterNodeRequest{NodeId: 5, StoreId: storeID, StartNumber: start, ClientAddr: "a:1", PeerAddr: "a:2"})
@@ -276,6 +287,34 @@ func (r *errorRig) addAdmin() {
 	r.add("AdminService.DescribeGroup", invalidArgument, group(0))
 }
 
+func (r *errorRig) addTopicChanges() {
+	alter := func(req *multiraftv1.AlterTopicRequest) func() error {
+		return func() error {
+			_, err := r.admin.AlterTopic(r.ctx, req)
+			return err
+		}
+	}
+	named := &multiraftv1.AlterTopicRequest_Name{Name: "t"}
+	r.addReplicaErrors("AdminService.AlterTopic", alter(&multiraftv1.AlterTopicRequest{Topic: named, RetentionMs: proto.Int64(5)}))
+	r.add("AdminService.AlterTopic", invalidArgument, alter(&multiraftv1.AlterTopicRequest{Topic: named}))
+	r.add("AdminService.AlterTopic", invalidArgument, alter(&multiraftv1.AlterTopicRequest{RetentionMs: proto.Int64(5)}))
+	r.add("AdminService.AlterTopic", invalidArgument, alter(&multiraftv1.AlterTopicRequest{Topic: named, RetentionBytes: proto.Int64(-1)}))
+	r.add("AdminService.AlterTopic", unknownTopic, alter(&multiraftv1.AlterTopicRequest{
+		Topic: &multiraftv1.AlterTopicRequest_TopicId{TopicId: 99}, RetentionMs: proto.Int64(5)}))
+	r.add("AdminService.AlterTopic", unknownTopic, alter(&multiraftv1.AlterTopicRequest{
+		Topic: &multiraftv1.AlterTopicRequest_Name{Name: "nobody"}, RetentionMs: proto.Int64(5)}))
+	remove := func(req *multiraftv1.DeleteTopicRequest) func() error {
+		return func() error {
+			_, err := r.admin.DeleteTopic(r.ctx, req)
+			return err
+		}
+	}
+	r.addReplicaErrors("AdminService.DeleteTopic", remove(&multiraftv1.DeleteTopicRequest{Topic: &multiraftv1.DeleteTopicRequest_Name{Name: "t"}}))
+	r.add("AdminService.DeleteTopic", invalidArgument, remove(&multiraftv1.DeleteTopicRequest{}))
+	r.add("AdminService.DeleteTopic", unknownTopic, remove(&multiraftv1.DeleteTopicRequest{Topic: &multiraftv1.DeleteTopicRequest_Name{Name: "nobody"}}))
+	r.add("AdminService.DeleteTopic", unknownTopic, remove(&multiraftv1.DeleteTopicRequest{Topic: &multiraftv1.DeleteTopicRequest_TopicId{TopicId: 99}}))
+}
+
 func (r *errorRig) addStopping() {
 	s, ctx := r.stopped, r.ctx
 	end := func(_ any, err error) error { return err }
@@ -285,9 +324,13 @@ func (r *errorRig) addStopping() {
 		"LogService.Append": func() error {
 			return s.Append(&grpc.GenericServerStream[multiraftv1.AppendRequest, multiraftv1.AppendResponse]{})
 		},
-		"LogService.Read":            func() error { return s.Read(nil, nil) },
-		"LogService.Describe":        func() error { return end(s.Describe(ctx, nil)) },
-		"AdminService.CreateTopic":   func() error { return end(s.CreateTopic(ctx, nil)) },
+		"LogService.Read":          func() error { return s.Read(nil, nil) },
+		"LogService.Describe":      func() error { return end(s.Describe(ctx, nil)) },
+		"AdminService.CreateTopic": func() error { return end(s.CreateTopic(ctx, nil)) },
+		"AdminService.AlterTopic": func() error {
+			return end(s.AlterTopic(ctx, &multiraftv1.AlterTopicRequest{RetentionMs: proto.Int64(1)}))
+		},
+		"AdminService.DeleteTopic":   func() error { return end(s.DeleteTopic(ctx, nil)) },
 		"AdminService.ListTopics":    func() error { return end(s.ListTopics(ctx, nil)) },
 		"AdminService.ClusterStatus": func() error { return end(s.ClusterStatus(ctx, nil)) },
 		"AdminService.ClusterHealth": func() error { return end(s.ClusterHealth(ctx, nil)) },

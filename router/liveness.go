@@ -64,6 +64,7 @@ func (r *Router) tick(ctx actor.Context, m *actors.ClockTick) {
 	}
 	r.cfg.Tables.live.Store(live)
 	ctx.Send(r.clock, m)
+	r.tellSpace()
 	r.report(ctx)
 	r.watch(ctx, live)
 }

@@ -91,6 +91,9 @@ func (s *Services) appendOnce(ctx context.Context, req *multiraftv1.AppendOnceRe
 	}
 	return atLeader(ctx, s, g, lostUnknown,
 		func(ctx context.Context, h *Hosted) (*multiraftv1.AppendOnceResponse, error) {
+			if err := s.roomFor(s.core.Table(), h); err != nil {
+				return nil, err
+			}
 			batch, err := s.batchOf(it)
 			if err != nil {
 				return nil, err

@@ -18,9 +18,6 @@ const (
 	reasonBytesMax            = 256
 )
 
-// DiskUse is how full the file system of the data directory is, in bytes; zero = not known.
-type DiskUse struct{ Total, Free uint64 }
-
 // report tells the node that leads the metadata group about this one.
 func (r *Router) report(ctx actor.Context) {
 	if r.hearing.now%max(1, r.electionTicks()/reportsPerElectionTimeout) != 0 {
@@ -70,10 +67,8 @@ func (r *Router) nodeReport() *raftv1.NodeReport {
 		rep.Led = append(rep.Led, ledGroup(led[(r.reportFrom+i)%len(led)]))
 	}
 	r.reportFrom += len(rep.GetLed())
-	if r.cfg.Disk != nil {
-		use := r.cfg.Disk()
-		rep.DiskBytes, rep.DiskFreeBytes = use.Total, use.Free
-	}
+	rep.DiskFull = r.cfg.Replica.Space.Level() != actors.SpaceEnough
+	rep.DiskFreeBytes, rep.DiskBytes = r.cfg.Replica.Space.Bytes()
 	return rep
 }
 

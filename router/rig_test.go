@@ -46,6 +46,7 @@ type testNode struct {
 	server   *Server
 	addr     string
 	counters Counters
+	space    actors.Space
 	failed   atomic.Pointer[error]
 	panics   atomic.Bool // the clock panics, in the turn of whichever replica asks it
 	client   *grpc.ClientConn
@@ -197,7 +198,8 @@ func (c *testCluster) start(id raftcore.NodeID, members map[raftcore.ReplicaID]r
 	to.core.Store(n.core)
 	n.held = &heldCore{Core: n.core}
 	n.services = NewServices(ServicesConfig{Core: n.held, Cluster: "test", Start: 1, BootID: boot, Counters: &n.counters,
-		RecordBytesMax: testRecordBytesMax, BatchBytesMax: testBatchBytesMax, ElectionTimeout: testElectionTimeout})
+		RecordBytesMax: testRecordBytesMax, BatchBytesMax: testBatchBytesMax, ElectionTimeout: testElectionTimeout,
+		Space: &n.space})
 	n.server = NewServer(lis, n.services)
 	n.server.Start()
 	n.connect()
@@ -231,7 +233,7 @@ func (r *lateReceiver) Gone(node uint64) {
 func (n *testNode) config() Config {
 	return Config{
 		Replica: actors.ReplicaConfig{Node: n.id, Start: 1, Log: n.kv, Clock: n, Counters: &actors.Counters{},
-			Core: &raftcore.Counters{}, Logger: slog.New(slog.DiscardHandler)},
+			Core: &raftcore.Counters{}, Logger: slog.New(slog.DiscardHandler), Space: &n.space, RetentionTicks: 10},
 		Sender: n, Tables: NewTables(), Counters: &n.counters,
 		Writer: actors.LogWriterConfig{OnFailure: func(err error) { n.failed.Store(&err) }, Counters: &actors.Counters{}},
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -33,9 +34,7 @@ type Config struct {
 	Writer   actors.LogWriterConfig
 	// Controller says how the cluster is kept; the Router fills in what it knows itself.
 	Controller actors.ControllerConfig
-	// Disk tells how full the disk is, for reports; nil = not known.
-	Disk  func() DiskUse
-	Props []actor.PropsOption // the dispatcher of all actors; empty = protoactor's default
+	Props      []actor.PropsOption // the dispatcher of all actors; empty = protoactor's default
 }
 
 // Router is the actor that owns the table group -> mailbox.
@@ -57,6 +56,7 @@ type Router struct {
 	// topicSeen is the newest topic whose placement has been looked at. Topic ids grow, so that each topic
 	// is looked at once and not after every applied command.
 	topicSeen uint64
+	full      map[raftcore.NodeID]int // peers whose disk has no room: for how many ticks that holds
 
 	// Scratch space of one frame.
 	inbound map[raftcore.GroupID]*actors.Inbound
@@ -69,7 +69,7 @@ type Router struct {
 func Props(cfg Config) *actor.Props {
 	r := &Router{
 		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, buried: map[raftcore.GroupID]bool{}, byPID: map[string]*Hosted{},
-		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{},
+		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{}, full: map[raftcore.NodeID]int{},
 		hearing: hearing{heard: map[raftcore.NodeID]int{}},
 	}
 	opts := append([]actor.PropsOption{
@@ -149,6 +149,9 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, campaign bool) {
 			root.Send(self, &MetadataApplied{m.(*metadata.Machine).State()})
 		}
 	}
+	if topic, _, ok := r.meta.Partition(g); ok {
+		cfg.Retention = retentionOf(topic)
+	}
 	h := &Hosted{Group: g, Board: cfg.Board}
 	h.PID = ctx.SpawnPrefix(actors.ReplicaProps(cfg, r.cfg.Props...), fmt.Sprintf("g%d", g))
 	r.groups[g], r.byPID[h.PID.Id] = h, h
@@ -190,14 +193,16 @@ func (r *Router) failed(_ *actor.PID, reason any) {
 }
 
 func (r *Router) publish() {
-	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), Meta: r.meta})
+	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta})
 }
 
 // metadataApplied gives birth to the replicas that new topics place here. Nothing is ever deleted because
 // metadata does not mention it.
 func (r *Router) metadataApplied(ctx actor.Context, s *metadata.State) {
+	before := r.meta
 	r.meta = s
 	r.publish()
+	r.retain(ctx, before)
 	for _, t := range s.TopicsAfter(r.topicSeen) {
 		for _, p := range t.GetPartitions() {
 			r.reconcile(ctx, metadata.GroupOf(p))

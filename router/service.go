@@ -55,6 +55,8 @@ type ServicesConfig struct {
 	// RecordBytesMax is the largest record taken, in bytes of key, value and headers; BatchBytesMax the largest
 	// batch. Neither may be above what a replica takes as an entry.
 	RecordBytesMax, BatchBytesMax int
+	// Space of the disk, with what there is to say about it; nil = always enough.
+	Space *actors.Space
 	// Failed is closed when the replicas will answer nothing any more: Close then does not wait for them.
 	// nil = never.
 	Failed <-chan struct{}

@@ -36,6 +36,18 @@ func (s *Services) propose(ctx context.Context, h *Hosted, payload []byte) (acto
 	}
 }
 
+// roomFor refuses what clients append when this node's disk is low, or those of so many followers that the rest
+// is no majority. Commands go through: they are small, and some free space.
+func (s *Services) roomFor(t *Table, h *Hosted) error {
+	if level := s.cfg.Space.Level(); level != actors.SpaceEnough {
+		return fail(diskFull, "the disk of node %d is nearly full (%v): appends are refused until there is room", s.core.Node(), level)
+	}
+	if st := h.Board.Load(); !t.quorumHasRoom(st.Voters) {
+		return fail(diskFull, "the disks of nodes %v are nearly full, which leaves no majority of %v: appends are refused until there is room", t.full, st.Voters)
+	}
+	return nil
+}
+
 // command proposes a command to the metadata replica here and returns what the machine made of it.
 func (s *Services) command(ctx context.Context, h *Hosted, c *metav1.Command) (raftcore.Outcome, error) {
 	payload, err := proto.Marshal(c)

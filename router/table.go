@@ -24,6 +24,7 @@ type Hosted struct {
 // Table is what the Router knows, at one moment. Never changed once published.
 type Table struct {
 	groups map[raftcore.GroupID]*Hosted
+	full   []raftcore.NodeID // peers that have said lately that their disk has no room
 	// Meta is the cluster's metadata as this node has applied it; never nil.
 	Meta *metadata.State
 }

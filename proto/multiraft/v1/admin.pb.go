@@ -92,6 +92,63 @@ func (ReplicaRole) EnumDescriptor() ([]byte, []int) {
 	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// DiskSpace says how much room a node's disk has.
+type DiskSpace int32
+
+const (
+	// Not known.
+	DiskSpace_DISK_SPACE_UNSPECIFIED DiskSpace = 0
+	// Enough.
+	DiskSpace_DISK_SPACE_ENOUGH DiskSpace = 1
+	// Appends of clients are refused.
+	DiskSpace_DISK_SPACE_LOW DiskSpace = 2
+	// Appends of leaders are not taken either, and the reserve is used up.
+	DiskSpace_DISK_SPACE_SHORT DiskSpace = 3
+)
+
+// Enum value maps for DiskSpace.
+var (
+	DiskSpace_name = map[int32]string{
+		0: "DISK_SPACE_UNSPECIFIED",
+		1: "DISK_SPACE_ENOUGH",
+		2: "DISK_SPACE_LOW",
+		3: "DISK_SPACE_SHORT",
+	}
+	DiskSpace_value = map[string]int32{
+		"DISK_SPACE_UNSPECIFIED": 0,
+		"DISK_SPACE_ENOUGH":      1,
+		"DISK_SPACE_LOW":         2,
+		"DISK_SPACE_SHORT":       3,
+	}
+)
+
+func (x DiskSpace) Enum() *DiskSpace {
+	p := new(DiskSpace)
+	*p = x
+	return p
+}
+
+func (x DiskSpace) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DiskSpace) Descriptor() protoreflect.EnumDescriptor {
+	return file_multiraft_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (DiskSpace) Type() protoreflect.EnumType {
+	return &file_multiraft_v1_admin_proto_enumTypes[1]
+}
+
+func (x DiskSpace) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DiskSpace.Descriptor instead.
+func (DiskSpace) EnumDescriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
 // CreateTopicRequest describes the topic wanted.
 type CreateTopicRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -102,7 +159,9 @@ type CreateTopicRequest struct {
 	// Replicas of each; 1 to 7, at most the number of nodes.
 	Replicas uint32 `protobuf:"varint,3,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	// 16 random bytes chosen by the caller and repeated on a retry: the same id returns the same topic.
-	RequestId     []byte `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId []byte `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// How long its records are kept; absent = for good.
+	Retention     *Retention `protobuf:"bytes,5,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +224,362 @@ func (x *CreateTopicRequest) GetRequestId() []byte {
 	return nil
 }
 
+func (x *CreateTopicRequest) GetRetention() *Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+// Retention says how long the records of a partition are kept. Of what is past a limit, whole log entries go,
+// oldest first, at the latest when the limit is passed by a 32nd part.
+type Retention struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An entry older than this goes, by the time at which its leader took it; milliseconds, 0 = whatever its age.
+	RetentionMs int64 `protobuf:"varint,1,opt,name=retention_ms,json=retentionMs,proto3" json:"retention_ms,omitempty"`
+	// The oldest entries go as long as at least so many bytes of record batches stay; 0 = however many.
+	RetentionBytes int64 `protobuf:"varint,2,opt,name=retention_bytes,json=retentionBytes,proto3" json:"retention_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Retention) Reset() {
+	*x = Retention{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retention) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retention) ProtoMessage() {}
+
+func (x *Retention) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retention.ProtoReflect.Descriptor instead.
+func (*Retention) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Retention) GetRetentionMs() int64 {
+	if x != nil {
+		return x.RetentionMs
+	}
+	return 0
+}
+
+func (x *Retention) GetRetentionBytes() int64 {
+	if x != nil {
+		return x.RetentionBytes
+	}
+	return 0
+}
+
+// AlterTopicRequest says what to change.
+type AlterTopicRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which topic; one is required.
+	//
+	// Types that are valid to be assigned to Topic:
+	//
+	//	*AlterTopicRequest_Name
+	//	*AlterTopicRequest_TopicId
+	Topic isAlterTopicRequest_Topic `protobuf_oneof:"topic"`
+	// The new value; absent = as it is, 0 = whatever their age.
+	RetentionMs *int64 `protobuf:"varint,3,opt,name=retention_ms,json=retentionMs,proto3,oneof" json:"retention_ms,omitempty"`
+	// The new value; absent = as it is, 0 = however many.
+	RetentionBytes *int64 `protobuf:"varint,4,opt,name=retention_bytes,json=retentionBytes,proto3,oneof" json:"retention_bytes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AlterTopicRequest) Reset() {
+	*x = AlterTopicRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterTopicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterTopicRequest) ProtoMessage() {}
+
+func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterTopicRequest.ProtoReflect.Descriptor instead.
+func (*AlterTopicRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AlterTopicRequest) GetTopic() isAlterTopicRequest_Topic {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+func (x *AlterTopicRequest) GetName() string {
+	if x != nil {
+		if x, ok := x.Topic.(*AlterTopicRequest_Name); ok {
+			return x.Name
+		}
+	}
+	return ""
+}
+
+func (x *AlterTopicRequest) GetTopicId() uint64 {
+	if x != nil {
+		if x, ok := x.Topic.(*AlterTopicRequest_TopicId); ok {
+			return x.TopicId
+		}
+	}
+	return 0
+}
+
+func (x *AlterTopicRequest) GetRetentionMs() int64 {
+	if x != nil && x.RetentionMs != nil {
+		return *x.RetentionMs
+	}
+	return 0
+}
+
+func (x *AlterTopicRequest) GetRetentionBytes() int64 {
+	if x != nil && x.RetentionBytes != nil {
+		return *x.RetentionBytes
+	}
+	return 0
+}
+
+type isAlterTopicRequest_Topic interface {
+	isAlterTopicRequest_Topic()
+}
+
+type AlterTopicRequest_Name struct {
+	// By name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3,oneof"`
+}
+
+type AlterTopicRequest_TopicId struct {
+	// By id.
+	TopicId uint64 `protobuf:"varint,2,opt,name=topic_id,json=topicId,proto3,oneof"`
+}
+
+func (*AlterTopicRequest_Name) isAlterTopicRequest_Topic() {}
+
+func (*AlterTopicRequest_TopicId) isAlterTopicRequest_Topic() {}
+
+// AlterTopicResponse says what holds now.
+type AlterTopicResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	TopicId uint64 `protobuf:"varint,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// How long its records are kept.
+	Retention     *Retention `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterTopicResponse) Reset() {
+	*x = AlterTopicResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterTopicResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterTopicResponse) ProtoMessage() {}
+
+func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterTopicResponse.ProtoReflect.Descriptor instead.
+func (*AlterTopicResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AlterTopicResponse) GetTopicId() uint64 {
+	if x != nil {
+		return x.TopicId
+	}
+	return 0
+}
+
+func (x *AlterTopicResponse) GetRetention() *Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+// DeleteTopicRequest names the topic to delete.
+type DeleteTopicRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which topic; one is required.
+	//
+	// Types that are valid to be assigned to Topic:
+	//
+	//	*DeleteTopicRequest_Name
+	//	*DeleteTopicRequest_TopicId
+	Topic         isDeleteTopicRequest_Topic `protobuf_oneof:"topic"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTopicRequest) Reset() {
+	*x = DeleteTopicRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTopicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTopicRequest) ProtoMessage() {}
+
+func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DeleteTopicRequest) GetTopic() isDeleteTopicRequest_Topic {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+func (x *DeleteTopicRequest) GetName() string {
+	if x != nil {
+		if x, ok := x.Topic.(*DeleteTopicRequest_Name); ok {
+			return x.Name
+		}
+	}
+	return ""
+}
+
+func (x *DeleteTopicRequest) GetTopicId() uint64 {
+	if x != nil {
+		if x, ok := x.Topic.(*DeleteTopicRequest_TopicId); ok {
+			return x.TopicId
+		}
+	}
+	return 0
+}
+
+type isDeleteTopicRequest_Topic interface {
+	isDeleteTopicRequest_Topic()
+}
+
+type DeleteTopicRequest_Name struct {
+	// By name: whatever topic has it when the request arrives. A repeated request may meet another topic.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3,oneof"`
+}
+
+type DeleteTopicRequest_TopicId struct {
+	// By id.
+	TopicId uint64 `protobuf:"varint,2,opt,name=topic_id,json=topicId,proto3,oneof"`
+}
+
+func (*DeleteTopicRequest_Name) isDeleteTopicRequest_Topic() {}
+
+func (*DeleteTopicRequest_TopicId) isDeleteTopicRequest_Topic() {}
+
+// DeleteTopicResponse says what was deleted.
+type DeleteTopicResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	TopicId       uint64 `protobuf:"varint,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTopicResponse) Reset() {
+	*x = DeleteTopicResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTopicResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTopicResponse) ProtoMessage() {}
+
+func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
+func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DeleteTopicResponse) GetTopicId() uint64 {
+	if x != nil {
+		return x.TopicId
+	}
+	return 0
+}
+
 // CreateTopicResponse says what was created.
 type CreateTopicResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -178,7 +593,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -190,7 +605,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -203,7 +618,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateTopicResponse) GetTopicId() uint64 {
@@ -229,7 +644,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -241,7 +656,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -254,7 +669,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 // TopicSummary is a line of the list.
@@ -267,14 +682,16 @@ type TopicSummary struct {
 	// Number of partitions.
 	Partitions uint32 `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	// Replicas of each.
-	Replicas      uint32 `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Replicas uint32 `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// How long its records are kept.
+	Retention     *Retention `protobuf:"bytes,5,opt,name=retention,proto3" json:"retention,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicSummary) Reset() {
 	*x = TopicSummary{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +703,7 @@ func (x *TopicSummary) String() string {
 func (*TopicSummary) ProtoMessage() {}
 
 func (x *TopicSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +716,7 @@ func (x *TopicSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicSummary.ProtoReflect.Descriptor instead.
 func (*TopicSummary) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TopicSummary) GetName() string {
@@ -330,6 +747,13 @@ func (x *TopicSummary) GetReplicas() uint32 {
 	return 0
 }
 
+func (x *TopicSummary) GetRetention() *Retention {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
 // ListTopicsResponse lists topics.
 type ListTopicsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -341,7 +765,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +777,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +790,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*TopicSummary {
@@ -385,7 +809,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +821,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +834,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 // NodeInfo is a node, as metadata and the node itself describe it.
@@ -436,7 +860,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +872,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +885,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodeInfo) GetNodeId() uint64 {
@@ -534,7 +958,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +970,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +983,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -613,7 +1037,7 @@ type ClusterHealthRequest struct {
 
 func (x *ClusterHealthRequest) Reset() {
 	*x = ClusterHealthRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +1049,7 @@ func (x *ClusterHealthRequest) String() string {
 func (*ClusterHealthRequest) ProtoMessage() {}
 
 func (x *ClusterHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +1062,7 @@ func (x *ClusterHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterHealthRequest.ProtoReflect.Descriptor instead.
 func (*ClusterHealthRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 // HealthReason is one thing that is wrong.
@@ -656,7 +1080,7 @@ type HealthReason struct {
 
 func (x *HealthReason) Reset() {
 	*x = HealthReason{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +1092,7 @@ func (x *HealthReason) String() string {
 func (*HealthReason) ProtoMessage() {}
 
 func (x *HealthReason) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +1105,7 @@ func (x *HealthReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReason.ProtoReflect.Descriptor instead.
 func (*HealthReason) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HealthReason) GetWhat() string {
@@ -718,7 +1142,7 @@ type ClusterHealthResponse struct {
 
 func (x *ClusterHealthResponse) Reset() {
 	*x = ClusterHealthResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1154,7 @@ func (x *ClusterHealthResponse) String() string {
 func (*ClusterHealthResponse) ProtoMessage() {}
 
 func (x *ClusterHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1167,7 @@ func (x *ClusterHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterHealthResponse.ProtoReflect.Descriptor instead.
 func (*ClusterHealthResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClusterHealthResponse) GetHealthy() bool {
@@ -771,7 +1195,7 @@ type DescribeGroupRequest struct {
 
 func (x *DescribeGroupRequest) Reset() {
 	*x = DescribeGroupRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +1207,7 @@ func (x *DescribeGroupRequest) String() string {
 func (*DescribeGroupRequest) ProtoMessage() {}
 
 func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +1220,7 @@ func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
 func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DescribeGroupRequest) GetGroupId() uint64 {
@@ -838,14 +1262,20 @@ type ReplicaStatus struct {
 	// Nodes of its learners.
 	Learners []uint64 `protobuf:"varint,14,rep,packed,name=learners,proto3" json:"learners,omitempty"`
 	// Why it failed; empty otherwise.
-	Failure       string `protobuf:"bytes,15,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure string `protobuf:"bytes,15,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Bytes of record batches that it has, from log_start on.
+	RecordBytes int64 `protobuf:"varint,50,opt,name=record_bytes,json=recordBytes,proto3" json:"record_bytes,omitempty"`
+	// First index in its log.
+	FirstIndex uint64 `protobuf:"varint,51,opt,name=first_index,json=firstIndex,proto3" json:"first_index,omitempty"`
+	// A write of it has not been synced for an election timeout.
+	Stalled       bool `protobuf:"varint,52,opt,name=stalled,proto3" json:"stalled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1287,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1300,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReplicaStatus) GetGroupId() uint64 {
@@ -978,6 +1408,27 @@ func (x *ReplicaStatus) GetFailure() string {
 	return ""
 }
 
+func (x *ReplicaStatus) GetRecordBytes() int64 {
+	if x != nil {
+		return x.RecordBytes
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetFirstIndex() uint64 {
+	if x != nil {
+		return x.FirstIndex
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetStalled() bool {
+	if x != nil {
+		return x.Stalled
+	}
+	return false
+}
+
 // DescribeGroupResponse describes one group.
 type DescribeGroupResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -995,7 +1446,7 @@ type DescribeGroupResponse struct {
 
 func (x *DescribeGroupResponse) Reset() {
 	*x = DescribeGroupResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1458,7 @@ func (x *DescribeGroupResponse) String() string {
 func (*DescribeGroupResponse) ProtoMessage() {}
 
 func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1471,7 @@ func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
 func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DescribeGroupResponse) GetGroupId() uint64 {
@@ -1062,7 +1513,7 @@ type NodeStatusRequest struct {
 
 func (x *NodeStatusRequest) Reset() {
 	*x = NodeStatusRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1525,7 @@ func (x *NodeStatusRequest) String() string {
 func (*NodeStatusRequest) ProtoMessage() {}
 
 func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1538,7 @@ func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*NodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NodeStatusRequest) GetGroupIds() []uint64 {
@@ -1108,13 +1559,19 @@ type NodeStatusResponse struct {
 	Replicas []*ReplicaStatus `protobuf:"bytes,3,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	// Applied index of its metadata replica.
 	MetadataApplied uint64 `protobuf:"varint,4,opt,name=metadata_applied,json=metadataApplied,proto3" json:"metadata_applied,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How much room its disk has.
+	DiskSpace DiskSpace `protobuf:"varint,50,opt,name=disk_space,json=diskSpace,proto3,enum=multiraft.v1.DiskSpace" json:"disk_space,omitempty"`
+	// Bytes free for it on its disk.
+	DiskFreeBytes uint64 `protobuf:"varint,51,opt,name=disk_free_bytes,json=diskFreeBytes,proto3" json:"disk_free_bytes,omitempty"`
+	// Bytes of its disk.
+	DiskBytes     uint64 `protobuf:"varint,52,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1583,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1596,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NodeStatusResponse) GetNodeId() uint64 {
@@ -1170,6 +1627,27 @@ func (x *NodeStatusResponse) GetMetadataApplied() uint64 {
 	return 0
 }
 
+func (x *NodeStatusResponse) GetDiskSpace() DiskSpace {
+	if x != nil {
+		return x.DiskSpace
+	}
+	return DiskSpace_DISK_SPACE_UNSPECIFIED
+}
+
+func (x *NodeStatusResponse) GetDiskFreeBytes() uint64 {
+	if x != nil {
+		return x.DiskFreeBytes
+	}
+	return 0
+}
+
+func (x *NodeStatusResponse) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
 // RegisterNodeRequest describes a node that has started.
 type RegisterNodeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1191,7 +1669,7 @@ type RegisterNodeRequest struct {
 
 func (x *RegisterNodeRequest) Reset() {
 	*x = RegisterNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1681,7 @@ func (x *RegisterNodeRequest) String() string {
 func (*RegisterNodeRequest) ProtoMessage() {}
 
 func (x *RegisterNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1694,7 @@ func (x *RegisterNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNodeRequest.ProtoReflect.Descriptor instead.
 func (*RegisterNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RegisterNodeRequest) GetNodeId() uint64 {
@@ -1270,7 +1748,7 @@ type RegisterNodeResponse struct {
 
 func (x *RegisterNodeResponse) Reset() {
 	*x = RegisterNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1760,7 @@ func (x *RegisterNodeResponse) String() string {
 func (*RegisterNodeResponse) ProtoMessage() {}
 
 func (x *RegisterNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,14 +1773,14 @@ func (x *RegisterNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNodeResponse.ProtoReflect.Descriptor instead.
 func (*RegisterNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 var File_multiraft_v1_admin_proto protoreflect.FileDescriptor
 
 const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x18multiraft/v1/admin.proto\x12\fmultiraft.v1\"\x83\x01\n" +
+	"\x18multiraft/v1/admin.proto\x12\fmultiraft.v1\"\xba\x01\n" +
 	"\x12CreateTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1310,18 +1788,40 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"partitions\x12\x1a\n" +
 	"\breplicas\x18\x03 \x01(\rR\breplicas\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x04 \x01(\fR\trequestId\"F\n" +
+	"request_id\x18\x04 \x01(\fR\trequestId\x125\n" +
+	"\tretention\x18\x05 \x01(\v2\x17.multiraft.v1.RetentionR\tretention\"W\n" +
+	"\tRetention\x12!\n" +
+	"\fretention_ms\x18\x01 \x01(\x03R\vretentionMs\x12'\n" +
+	"\x0fretention_bytes\x18\x02 \x01(\x03R\x0eretentionBytes\"\xca\x01\n" +
+	"\x11AlterTopicRequest\x12\x14\n" +
+	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x1b\n" +
+	"\btopic_id\x18\x02 \x01(\x04H\x00R\atopicId\x12&\n" +
+	"\fretention_ms\x18\x03 \x01(\x03H\x01R\vretentionMs\x88\x01\x01\x12,\n" +
+	"\x0fretention_bytes\x18\x04 \x01(\x03H\x02R\x0eretentionBytes\x88\x01\x01B\a\n" +
+	"\x05topicB\x0f\n" +
+	"\r_retention_msB\x12\n" +
+	"\x10_retention_bytes\"f\n" +
+	"\x12AlterTopicResponse\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\x04R\atopicId\x125\n" +
+	"\tretention\x18\x02 \x01(\v2\x17.multiraft.v1.RetentionR\tretention\"P\n" +
+	"\x12DeleteTopicRequest\x12\x14\n" +
+	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x1b\n" +
+	"\btopic_id\x18\x02 \x01(\x04H\x00R\atopicIdB\a\n" +
+	"\x05topic\"0\n" +
+	"\x13DeleteTopicResponse\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\x04R\atopicId\"F\n" +
 	"\x13CreateTopicResponse\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\x04R\atopicId\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\"\x13\n" +
-	"\x11ListTopicsRequest\"y\n" +
+	"\x11ListTopicsRequest\"\xb0\x01\n" +
 	"\fTopicSummary\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\x04R\atopicId\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x03 \x01(\rR\n" +
 	"partitions\x12\x1a\n" +
-	"\breplicas\x18\x04 \x01(\rR\breplicas\"H\n" +
+	"\breplicas\x18\x04 \x01(\rR\breplicas\x125\n" +
+	"\tretention\x18\x05 \x01(\v2\x17.multiraft.v1.RetentionR\tretention\"H\n" +
 	"\x12ListTopicsResponse\x122\n" +
 	"\x06topics\x18\x01 \x03(\v2\x1a.multiraft.v1.TopicSummaryR\x06topics\"\x16\n" +
 	"\x14ClusterStatusRequest\"\xc1\x01\n" +
@@ -1353,7 +1853,7 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x124\n" +
 	"\areasons\x18\x02 \x03(\v2\x1a.multiraft.v1.HealthReasonR\areasons\"1\n" +
 	"\x14DescribeGroupRequest\x12\x19\n" +
-	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\"\xb4\x03\n" +
+	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\"\x92\x04\n" +
 	"\rReplicaStatus\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12\x1d\n" +
@@ -1372,19 +1872,28 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x04hash\x18\f \x01(\x06R\x04hash\x12\x16\n" +
 	"\x06voters\x18\r \x03(\x04R\x06voters\x12\x1a\n" +
 	"\blearners\x18\x0e \x03(\x04R\blearners\x12\x18\n" +
-	"\afailure\x18\x0f \x01(\tR\afailure\"\x9f\x01\n" +
+	"\afailure\x18\x0f \x01(\tR\afailure\x12!\n" +
+	"\frecord_bytes\x182 \x01(\x03R\vrecordBytes\x12\x1f\n" +
+	"\vfirst_index\x183 \x01(\x04R\n" +
+	"firstIndex\x12\x18\n" +
+	"\astalled\x184 \x01(\bR\astalled\"\x9f\x01\n" +
 	"\x15DescribeGroupResponse\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\rR\tpartition\x127\n" +
 	"\breplicas\x18\x04 \x03(\v2\x1b.multiraft.v1.ReplicaStatusR\breplicas\"0\n" +
 	"\x11NodeStatusRequest\x12\x1b\n" +
-	"\tgroup_ids\x18\x01 \x03(\x04R\bgroupIds\"\xb4\x01\n" +
+	"\tgroup_ids\x18\x01 \x03(\x04R\bgroupIds\"\xb3\x02\n" +
 	"\x12NodeStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12!\n" +
 	"\fstart_number\x18\x02 \x01(\x04R\vstartNumber\x127\n" +
 	"\breplicas\x18\x03 \x03(\v2\x1b.multiraft.v1.ReplicaStatusR\breplicas\x12)\n" +
-	"\x10metadata_applied\x18\x04 \x01(\x04R\x0fmetadataApplied\"\xbe\x01\n" +
+	"\x10metadata_applied\x18\x04 \x01(\x04R\x0fmetadataApplied\x126\n" +
+	"\n" +
+	"disk_space\x182 \x01(\x0e2\x17.multiraft.v1.DiskSpaceR\tdiskSpace\x12&\n" +
+	"\x0fdisk_free_bytes\x183 \x01(\x04R\rdiskFreeBytes\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x184 \x01(\x04R\tdiskBytes\"\xbe\x01\n" +
 	"\x13RegisterNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\tR\astoreId\x12!\n" +
@@ -1401,9 +1910,17 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x16REPLICA_ROLE_CANDIDATE\x10\x03\x12\x17\n" +
 	"\x13REPLICA_ROLE_LEADER\x10\x04\x12\x18\n" +
 	"\x14REPLICA_ROLE_LEARNER\x10\x05\x12\x17\n" +
-	"\x13REPLICA_ROLE_FAILED\x10\x062\xe9\x04\n" +
+	"\x13REPLICA_ROLE_FAILED\x10\x06*h\n" +
+	"\tDiskSpace\x12\x1a\n" +
+	"\x16DISK_SPACE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11DISK_SPACE_ENOUGH\x10\x01\x12\x12\n" +
+	"\x0eDISK_SPACE_LOW\x10\x02\x12\x14\n" +
+	"\x10DISK_SPACE_SHORT\x10\x032\x8e\x06\n" +
 	"\fAdminService\x12R\n" +
 	"\vCreateTopic\x12 .multiraft.v1.CreateTopicRequest\x1a!.multiraft.v1.CreateTopicResponse\x12O\n" +
+	"\n" +
+	"AlterTopic\x12\x1f.multiraft.v1.AlterTopicRequest\x1a .multiraft.v1.AlterTopicResponse\x12R\n" +
+	"\vDeleteTopic\x12 .multiraft.v1.DeleteTopicRequest\x1a!.multiraft.v1.DeleteTopicResponse\x12O\n" +
 	"\n" +
 	"ListTopics\x12\x1f.multiraft.v1.ListTopicsRequest\x1a .multiraft.v1.ListTopicsResponse\x12X\n" +
 	"\rClusterStatus\x12\".multiraft.v1.ClusterStatusRequest\x1a#.multiraft.v1.ClusterStatusResponse\x12X\n" +
@@ -1425,55 +1942,69 @@ func file_multiraft_v1_admin_proto_rawDescGZIP() []byte {
 	return file_multiraft_v1_admin_proto_rawDescData
 }
 
-var file_multiraft_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_multiraft_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_multiraft_v1_admin_proto_goTypes = []any{
 	(ReplicaRole)(0),              // 0: multiraft.v1.ReplicaRole
-	(*CreateTopicRequest)(nil),    // 1: multiraft.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),   // 2: multiraft.v1.CreateTopicResponse
-	(*ListTopicsRequest)(nil),     // 3: multiraft.v1.ListTopicsRequest
-	(*TopicSummary)(nil),          // 4: multiraft.v1.TopicSummary
-	(*ListTopicsResponse)(nil),    // 5: multiraft.v1.ListTopicsResponse
-	(*ClusterStatusRequest)(nil),  // 6: multiraft.v1.ClusterStatusRequest
-	(*NodeInfo)(nil),              // 7: multiraft.v1.NodeInfo
-	(*ClusterStatusResponse)(nil), // 8: multiraft.v1.ClusterStatusResponse
-	(*ClusterHealthRequest)(nil),  // 9: multiraft.v1.ClusterHealthRequest
-	(*HealthReason)(nil),          // 10: multiraft.v1.HealthReason
-	(*ClusterHealthResponse)(nil), // 11: multiraft.v1.ClusterHealthResponse
-	(*DescribeGroupRequest)(nil),  // 12: multiraft.v1.DescribeGroupRequest
-	(*ReplicaStatus)(nil),         // 13: multiraft.v1.ReplicaStatus
-	(*DescribeGroupResponse)(nil), // 14: multiraft.v1.DescribeGroupResponse
-	(*NodeStatusRequest)(nil),     // 15: multiraft.v1.NodeStatusRequest
-	(*NodeStatusResponse)(nil),    // 16: multiraft.v1.NodeStatusResponse
-	(*RegisterNodeRequest)(nil),   // 17: multiraft.v1.RegisterNodeRequest
-	(*RegisterNodeResponse)(nil),  // 18: multiraft.v1.RegisterNodeResponse
+	(DiskSpace)(0),                // 1: multiraft.v1.DiskSpace
+	(*CreateTopicRequest)(nil),    // 2: multiraft.v1.CreateTopicRequest
+	(*Retention)(nil),             // 3: multiraft.v1.Retention
+	(*AlterTopicRequest)(nil),     // 4: multiraft.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),    // 5: multiraft.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),    // 6: multiraft.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),   // 7: multiraft.v1.DeleteTopicResponse
+	(*CreateTopicResponse)(nil),   // 8: multiraft.v1.CreateTopicResponse
+	(*ListTopicsRequest)(nil),     // 9: multiraft.v1.ListTopicsRequest
+	(*TopicSummary)(nil),          // 10: multiraft.v1.TopicSummary
+	(*ListTopicsResponse)(nil),    // 11: multiraft.v1.ListTopicsResponse
+	(*ClusterStatusRequest)(nil),  // 12: multiraft.v1.ClusterStatusRequest
+	(*NodeInfo)(nil),              // 13: multiraft.v1.NodeInfo
+	(*ClusterStatusResponse)(nil), // 14: multiraft.v1.ClusterStatusResponse
+	(*ClusterHealthRequest)(nil),  // 15: multiraft.v1.ClusterHealthRequest
+	(*HealthReason)(nil),          // 16: multiraft.v1.HealthReason
+	(*ClusterHealthResponse)(nil), // 17: multiraft.v1.ClusterHealthResponse
+	(*DescribeGroupRequest)(nil),  // 18: multiraft.v1.DescribeGroupRequest
+	(*ReplicaStatus)(nil),         // 19: multiraft.v1.ReplicaStatus
+	(*DescribeGroupResponse)(nil), // 20: multiraft.v1.DescribeGroupResponse
+	(*NodeStatusRequest)(nil),     // 21: multiraft.v1.NodeStatusRequest
+	(*NodeStatusResponse)(nil),    // 22: multiraft.v1.NodeStatusResponse
+	(*RegisterNodeRequest)(nil),   // 23: multiraft.v1.RegisterNodeRequest
+	(*RegisterNodeResponse)(nil),  // 24: multiraft.v1.RegisterNodeResponse
 }
 var file_multiraft_v1_admin_proto_depIdxs = []int32{
-	4,  // 0: multiraft.v1.ListTopicsResponse.topics:type_name -> multiraft.v1.TopicSummary
-	7,  // 1: multiraft.v1.ClusterStatusResponse.nodes:type_name -> multiraft.v1.NodeInfo
-	10, // 2: multiraft.v1.ClusterHealthResponse.reasons:type_name -> multiraft.v1.HealthReason
-	0,  // 3: multiraft.v1.ReplicaStatus.role:type_name -> multiraft.v1.ReplicaRole
-	13, // 4: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	13, // 5: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	1,  // 6: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
-	3,  // 7: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
-	6,  // 8: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
-	9,  // 9: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
-	12, // 10: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
-	15, // 11: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
-	17, // 12: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
-	2,  // 13: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
-	5,  // 14: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
-	8,  // 15: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
-	11, // 16: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
-	14, // 17: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
-	16, // 18: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
-	18, // 19: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
-	13, // [13:20] is the sub-list for method output_type
-	6,  // [6:13] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	3,  // 0: multiraft.v1.CreateTopicRequest.retention:type_name -> multiraft.v1.Retention
+	3,  // 1: multiraft.v1.AlterTopicResponse.retention:type_name -> multiraft.v1.Retention
+	3,  // 2: multiraft.v1.TopicSummary.retention:type_name -> multiraft.v1.Retention
+	10, // 3: multiraft.v1.ListTopicsResponse.topics:type_name -> multiraft.v1.TopicSummary
+	13, // 4: multiraft.v1.ClusterStatusResponse.nodes:type_name -> multiraft.v1.NodeInfo
+	16, // 5: multiraft.v1.ClusterHealthResponse.reasons:type_name -> multiraft.v1.HealthReason
+	0,  // 6: multiraft.v1.ReplicaStatus.role:type_name -> multiraft.v1.ReplicaRole
+	19, // 7: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
+	19, // 8: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
+	1,  // 9: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
+	2,  // 10: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
+	4,  // 11: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
+	6,  // 12: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
+	9,  // 13: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
+	12, // 14: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
+	15, // 15: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
+	18, // 16: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
+	21, // 17: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
+	23, // 18: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
+	8,  // 19: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
+	5,  // 20: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
+	7,  // 21: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
+	11, // 22: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
+	14, // 23: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
+	17, // 24: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
+	20, // 25: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
+	22, // 26: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
+	24, // 27: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
+	19, // [19:28] is the sub-list for method output_type
+	10, // [10:19] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_multiraft_v1_admin_proto_init() }
@@ -1481,13 +2012,21 @@ func file_multiraft_v1_admin_proto_init() {
 	if File_multiraft_v1_admin_proto != nil {
 		return
 	}
+	file_multiraft_v1_admin_proto_msgTypes[2].OneofWrappers = []any{
+		(*AlterTopicRequest_Name)(nil),
+		(*AlterTopicRequest_TopicId)(nil),
+	}
+	file_multiraft_v1_admin_proto_msgTypes[4].OneofWrappers = []any{
+		(*DeleteTopicRequest_Name)(nil),
+		(*DeleteTopicRequest_TopicId)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multiraft_v1_admin_proto_rawDesc), len(file_multiraft_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   18,
+			NumEnums:      2,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

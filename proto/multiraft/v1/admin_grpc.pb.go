@@ -22,6 +22,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	AdminService_CreateTopic_FullMethodName   = "/multiraft.v1.AdminService/CreateTopic"
+	AdminService_AlterTopic_FullMethodName    = "/multiraft.v1.AdminService/AlterTopic"
+	AdminService_DeleteTopic_FullMethodName   = "/multiraft.v1.AdminService/DeleteTopic"
 	AdminService_ListTopics_FullMethodName    = "/multiraft.v1.AdminService/ListTopics"
 	AdminService_ClusterStatus_FullMethodName = "/multiraft.v1.AdminService/ClusterStatus"
 	AdminService_ClusterHealth_FullMethodName = "/multiraft.v1.AdminService/ClusterHealth"
@@ -40,6 +42,13 @@ type AdminServiceClient interface {
 	// deadline, with ready = false. ALREADY_EXISTS for a name in use by another request; INVALID_ARGUMENT for
 	// a bad name or count; FAILED_PRECONDITION (NOT_ENOUGH_NODES) when there are fewer nodes than replicas.
 	CreateTopic(ctx context.Context, in *CreateTopicRequest, opts ...grpc.CallOption) (*CreateTopicResponse, error)
+	// AlterTopic changes how long a topic's records are kept; what is too old or too much goes soon after.
+	// NOT_FOUND for an unknown topic; INVALID_ARGUMENT when nothing is to change.
+	AlterTopic(ctx context.Context, in *AlterTopicRequest, opts ...grpc.CallOption) (*AlterTopicResponse, error)
+	// DeleteTopic deletes a topic with all its records, for good. It answers when that is committed: the name is
+	// free at once, nodes delete their replicas soon after, and the space comes back. By id it may be repeated: what
+	// is deleted already is success. NOT_FOUND for an unknown topic.
+	DeleteTopic(ctx context.Context, in *DeleteTopicRequest, opts ...grpc.CallOption) (*DeleteTopicResponse, error)
 	// ListTopics lists all topics by name, in ascending order.
 	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
 	// ClusterStatus asks all nodes, and says what it saw; nodes that do not answer in time are not alive.
@@ -66,6 +75,26 @@ func (c *adminServiceClient) CreateTopic(ctx context.Context, in *CreateTopicReq
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateTopicResponse)
 	err := c.cc.Invoke(ctx, AdminService_CreateTopic_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) AlterTopic(ctx context.Context, in *AlterTopicRequest, opts ...grpc.CallOption) (*AlterTopicResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AlterTopicResponse)
+	err := c.cc.Invoke(ctx, AdminService_AlterTopic_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DeleteTopic(ctx context.Context, in *DeleteTopicRequest, opts ...grpc.CallOption) (*DeleteTopicResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTopicResponse)
+	err := c.cc.Invoke(ctx, AdminService_DeleteTopic_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +171,13 @@ type AdminServiceServer interface {
 	// deadline, with ready = false. ALREADY_EXISTS for a name in use by another request; INVALID_ARGUMENT for
 	// a bad name or count; FAILED_PRECONDITION (NOT_ENOUGH_NODES) when there are fewer nodes than replicas.
 	CreateTopic(context.Context, *CreateTopicRequest) (*CreateTopicResponse, error)
+	// AlterTopic changes how long a topic's records are kept; what is too old or too much goes soon after.
+	// NOT_FOUND for an unknown topic; INVALID_ARGUMENT when nothing is to change.
+	AlterTopic(context.Context, *AlterTopicRequest) (*AlterTopicResponse, error)
+	// DeleteTopic deletes a topic with all its records, for good. It answers when that is committed: the name is
+	// free at once, nodes delete their replicas soon after, and the space comes back. By id it may be repeated: what
+	// is deleted already is success. NOT_FOUND for an unknown topic.
+	DeleteTopic(context.Context, *DeleteTopicRequest) (*DeleteTopicResponse, error)
 	// ListTopics lists all topics by name, in ascending order.
 	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
 	// ClusterStatus asks all nodes, and says what it saw; nodes that do not answer in time are not alive.
@@ -166,6 +202,12 @@ type UnimplementedAdminServiceServer struct{}
 
 func (UnimplementedAdminServiceServer) CreateTopic(context.Context, *CreateTopicRequest) (*CreateTopicResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateTopic not implemented")
+}
+func (UnimplementedAdminServiceServer) AlterTopic(context.Context, *AlterTopicRequest) (*AlterTopicResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AlterTopic not implemented")
+}
+func (UnimplementedAdminServiceServer) DeleteTopic(context.Context, *DeleteTopicRequest) (*DeleteTopicResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTopic not implemented")
 }
 func (UnimplementedAdminServiceServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
@@ -220,6 +262,42 @@ func _AdminService_CreateTopic_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).CreateTopic(ctx, req.(*CreateTopicRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_AlterTopic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AlterTopicRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).AlterTopic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_AlterTopic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).AlterTopic(ctx, req.(*AlterTopicRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DeleteTopic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTopicRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DeleteTopic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DeleteTopic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DeleteTopic(ctx, req.(*DeleteTopicRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -342,6 +420,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateTopic",
 			Handler:    _AdminService_CreateTopic_Handler,
+		},
+		{
+			MethodName: "AlterTopic",
+			Handler:    _AdminService_AlterTopic_Handler,
+		},
+		{
+			MethodName: "DeleteTopic",
+			Handler:    _AdminService_DeleteTopic_Handler,
 		},
 		{
 			MethodName: "ListTopics",

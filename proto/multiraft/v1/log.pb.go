@@ -1434,6 +1434,10 @@ type DescribeResponse struct {
 	Nodes []*NodeAddress `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// Largest record, in bytes of key, value and headers, that the node takes.
 	RecordBytesMax uint32 `protobuf:"varint,5,opt,name=record_bytes_max,json=recordBytesMax,proto3" json:"record_bytes_max,omitempty"`
+	// How long records are kept, in milliseconds; 0 = whatever their age.
+	RetentionMs int64 `protobuf:"varint,6,opt,name=retention_ms,json=retentionMs,proto3" json:"retention_ms,omitempty"`
+	// The oldest records of a partition go as long as at least so many bytes stay; 0 = however many.
+	RetentionBytes int64 `protobuf:"varint,7,opt,name=retention_bytes,json=retentionBytes,proto3" json:"retention_bytes,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1499,6 +1503,20 @@ func (x *DescribeResponse) GetNodes() []*NodeAddress {
 func (x *DescribeResponse) GetRecordBytesMax() uint32 {
 	if x != nil {
 		return x.RecordBytesMax
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetRetentionMs() int64 {
+	if x != nil {
+		return x.RetentionMs
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetRetentionBytes() int64 {
+	if x != nil {
+		return x.RetentionBytes
 	}
 	return 0
 }
@@ -1606,7 +1624,7 @@ const file_multiraft_v1_log_proto_rawDesc = "" +
 	"\vNodeAddress\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x1f\n" +
 	"\vclient_addr\x18\x02 \x01(\tR\n" +
-	"clientAddr\"\xd9\x01\n" +
+	"clientAddr\"\xa5\x02\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\x04R\atopicId\x12;\n" +
@@ -1614,7 +1632,9 @@ const file_multiraft_v1_log_proto_rawDesc = "" +
 	"partitions\x18\x03 \x03(\v2\x1b.multiraft.v1.PartitionInfoR\n" +
 	"partitions\x12/\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x19.multiraft.v1.NodeAddressR\x05nodes\x12(\n" +
-	"\x10record_bytes_max\x18\x05 \x01(\rR\x0erecordBytesMax*J\n" +
+	"\x10record_bytes_max\x18\x05 \x01(\rR\x0erecordBytesMax\x12!\n" +
+	"\fretention_ms\x18\x06 \x01(\x03R\vretentionMs\x12'\n" +
+	"\x0fretention_bytes\x18\a \x01(\x03R\x0eretentionBytes*J\n" +
 	"\bPosition\x12\x18\n" +
 	"\x14POSITION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0ePOSITION_START\x10\x01\x12\x10\n" +

@@ -239,17 +239,20 @@ const (
 	// The group's leader, on the node addressed, is asked to hand over to replica_id (0 = the best), if it
 	// still leads in term.
 	Control_KIND_TRANSFER Control_Kind = 5
+	// The sender's disk has no room for what clients append. Said again at every tick while it lasts.
+	Control_KIND_DISK_FULL Control_Kind = 50
 )
 
 // Enum value maps for Control_Kind.
 var (
 	Control_Kind_name = map[int32]string{
-		0: "KIND_UNSPECIFIED",
-		1: "KIND_GROUP_UNKNOWN",
-		2: "KIND_REPLICA_FAILED",
-		3: "KIND_QUIESCE",
-		4: "KIND_ALIVE",
-		5: "KIND_TRANSFER",
+		0:  "KIND_UNSPECIFIED",
+		1:  "KIND_GROUP_UNKNOWN",
+		2:  "KIND_REPLICA_FAILED",
+		3:  "KIND_QUIESCE",
+		4:  "KIND_ALIVE",
+		5:  "KIND_TRANSFER",
+		50: "KIND_DISK_FULL",
 	}
 	Control_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
@@ -258,6 +261,7 @@ var (
 		"KIND_QUIESCE":        3,
 		"KIND_ALIVE":          4,
 		"KIND_TRANSFER":       5,
+		"KIND_DISK_FULL":      50,
 	}
 )
 
@@ -890,7 +894,13 @@ func (x *ConfState) GetAutoLeave() bool {
 	return false
 }
 
-// InstallSnapshotRequest: the paper's figure 13, with checksum and membership.
+// InstallSnapshotRequest: the paper's figure 13, with checksum and membership. Everything but offset, data, done
+// and checksum is the same in all requests of a stream.
+//
+// The data of a snapshot are the records of the replica's state in ascending order of their keys, each one
+// uvarint(len(key)) key uvarint(len(value)) value. A key is one byte of kind and the rest: "A" the applied
+// state (exactly one, the first), "L" and the index in 8 bytes, big-endian: an entry (all after the truncated one
+// up to last_included_index); "M" and what the state machine makes of it. They are cut into chunks anywhere.
 type InstallSnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who speaks to whom.
@@ -903,16 +913,19 @@ type InstallSnapshotRequest struct {
 	LastIncludedIndex uint64 `protobuf:"varint,4,opt,name=last_included_index,json=lastIncludedIndex,proto3" json:"last_included_index,omitempty"`
 	// Term of that entry.
 	LastIncludedTerm uint64 `protobuf:"varint,5,opt,name=last_included_term,json=lastIncludedTerm,proto3" json:"last_included_term,omitempty"`
-	// Position of data in the snapshot, in bytes.
+	// Position of data in the snapshot, in bytes. A stream may begin where an earlier one of the same snapshot has
+	// broken off. 0 begins anew.
 	Offset uint64 `protobuf:"varint,6,opt,name=offset,proto3" json:"offset,omitempty"`
-	// A chunk; at most 1 MiB.
+	// A chunk; at most 1 MiB. It may be empty.
 	Data []byte `protobuf:"bytes,7,opt,name=data,proto3" json:"data,omitempty"`
 	// This is the last chunk.
 	Done bool `protobuf:"varint,8,opt,name=done,proto3" json:"done,omitempty"`
 	// CRC32C of data.
 	Checksum uint32 `protobuf:"fixed32,9,opt,name=checksum,proto3" json:"checksum,omitempty"`
-	// Membership at last_included_index. Required in the first chunk.
-	ConfState     *ConfState `protobuf:"bytes,10,opt,name=conf_state,json=confState,proto3" json:"conf_state,omitempty"`
+	// Membership at last_included_index. Required.
+	ConfState *ConfState `protobuf:"bytes,10,opt,name=conf_state,json=confState,proto3" json:"conf_state,omitempty"`
+	// Tells the snapshots apart that one incarnation of a node sends. 0: it is not resumed.
+	SnapshotId    uint64 `protobuf:"varint,11,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1017,15 +1030,27 @@ func (x *InstallSnapshotRequest) GetConfState() *ConfState {
 	return nil
 }
 
-// InstallSnapshotResponse: the paper's figure 13.
+func (x *InstallSnapshotRequest) GetSnapshotId() uint64 {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return 0
+}
+
+// InstallSnapshotResponse: the paper's figure 13. It may come before the last chunk, when there is nothing to wait
+// for.
 type InstallSnapshotResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who answers whom.
 	Header *Header `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	// The replica's term.
+	// The replica's term. A higher one than the request's: nothing of the snapshot was taken.
 	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	// The snapshot is durable and in force.
-	Success       bool `protobuf:"varint,3,opt,name=success,proto3" json:"success,omitempty"`
+	// The snapshot is durable and in force, or the replica had committed all of it before.
+	Success bool `protobuf:"varint,3,opt,name=success,proto3" json:"success,omitempty"`
+	// Without success: the stream was to go on at this position, and did not. 0 = from the start.
+	NextOffset uint64 `protobuf:"varint,4,opt,name=next_offset,json=nextOffset,proto3" json:"next_offset,omitempty"`
+	// With success: the replica's log agrees with the leader's up to here.
+	MatchIndex    uint64 `protobuf:"varint,5,opt,name=match_index,json=matchIndex,proto3" json:"match_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1079,6 +1104,20 @@ func (x *InstallSnapshotResponse) GetSuccess() bool {
 		return x.Success
 	}
 	return false
+}
+
+func (x *InstallSnapshotResponse) GetNextOffset() uint64 {
+	if x != nil {
+		return x.NextOffset
+	}
+	return 0
+}
+
+func (x *InstallSnapshotResponse) GetMatchIndex() uint64 {
+	if x != nil {
+		return x.MatchIndex
+	}
+	return 0
 }
 
 // Handshake opens an Exchange, in each direction, before any frame.
@@ -1426,7 +1465,9 @@ type NodeReport struct {
 	// A write has not been synced for an election timeout.
 	DiskStalled bool `protobuf:"varint,5,opt,name=disk_stalled,json=diskStalled,proto3" json:"disk_stalled,omitempty"`
 	// How many groups it leads.
-	LedCount      uint32 `protobuf:"varint,6,opt,name=led_count,json=ledCount,proto3" json:"led_count,omitempty"`
+	LedCount uint32 `protobuf:"varint,6,opt,name=led_count,json=ledCount,proto3" json:"led_count,omitempty"`
+	// Its disk has no room for appends.
+	DiskFull      bool `protobuf:"varint,7,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1501,6 +1542,13 @@ func (x *NodeReport) GetLedCount() uint32 {
 		return x.LedCount
 	}
 	return 0
+}
+
+func (x *NodeReport) GetDiskFull() bool {
+	if x != nil {
+		return x.DiskFull
+	}
+	return false
 }
 
 // LedGroup is a group as its leader sees it.
@@ -2311,7 +2359,7 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x0fvoters_outgoing\x18\x03 \x03(\x04R\x0evotersOutgoing\x12#\n" +
 	"\rlearners_next\x18\x04 \x03(\x04R\flearnersNext\x12\x1d\n" +
 	"\n" +
-	"auto_leave\x18\x05 \x01(\bR\tautoLeave\"\xf3\x02\n" +
+	"auto_leave\x18\x05 \x01(\bR\tautoLeave\"\x94\x03\n" +
 	"\x16InstallSnapshotRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.multiraft.raft.v1.HeaderR\x06header\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1b\n" +
@@ -2324,11 +2372,17 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\bchecksum\x18\t \x01(\aR\bchecksum\x12;\n" +
 	"\n" +
 	"conf_state\x18\n" +
-	" \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"z\n" +
+	" \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\x12\x1f\n" +
+	"\vsnapshot_id\x18\v \x01(\x04R\n" +
+	"snapshotId\"\xbc\x01\n" +
 	"\x17InstallSnapshotResponse\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.multiraft.raft.v1.HeaderR\x06header\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
-	"\asuccess\x18\x03 \x01(\bR\asuccess\"r\n" +
+	"\asuccess\x18\x03 \x01(\bR\asuccess\x12\x1f\n" +
+	"\vnext_offset\x18\x04 \x01(\x04R\n" +
+	"nextOffset\x12\x1f\n" +
+	"\vmatch_index\x18\x05 \x01(\x04R\n" +
+	"matchIndex\"r\n" +
 	"\tHandshake\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.multiraft.raft.v1.HeaderR\x06header\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\tR\astoreId\x12\x17\n" +
@@ -2349,7 +2403,7 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\tenvelopes\x18\x03 \x03(\v2\x1b.multiraft.raft.v1.EnvelopeR\tenvelopes\x126\n" +
 	"\bcontrols\x18\x04 \x03(\v2\x1a.multiraft.raft.v1.ControlR\bcontrols\x127\n" +
 	"\x06traces\x18\x05 \x03(\v2\x1f.multiraft.raft.v1.TraceContextR\x06traces\x125\n" +
-	"\x06report\x18\x06 \x01(\v2\x1d.multiraft.raft.v1.NodeReportR\x06report\"\xfc\x01\n" +
+	"\x06report\x18\x06 \x01(\v2\x1d.multiraft.raft.v1.NodeReportR\x06report\"\x99\x02\n" +
 	"\n" +
 	"NodeReport\x12-\n" +
 	"\x03led\x18\x01 \x03(\v2\x1b.multiraft.raft.v1.LedGroupR\x03led\x128\n" +
@@ -2358,7 +2412,8 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"disk_bytes\x18\x03 \x01(\x04R\tdiskBytes\x12&\n" +
 	"\x0fdisk_free_bytes\x18\x04 \x01(\x04R\rdiskFreeBytes\x12!\n" +
 	"\fdisk_stalled\x18\x05 \x01(\bR\vdiskStalled\x12\x1b\n" +
-	"\tled_count\x18\x06 \x01(\rR\bledCount\"\xe0\x01\n" +
+	"\tled_count\x18\x06 \x01(\rR\bledCount\x12\x1b\n" +
+	"\tdisk_full\x18\a \x01(\bR\bdiskFull\"\xe0\x01\n" +
 	"\bLedGroup\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
@@ -2403,14 +2458,14 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
 	"\n" +
-	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"\xa9\x02\n" +
+	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"\xbd\x02\n" +
 	"\aControl\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.multiraft.raft.v1.Control.KindR\x04kind\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x04R\agroupId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x04R\treplicaId\x12\x12\n" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x16\n" +
-	"\x06commit\x18\x05 \x01(\x04R\x06commit\"\x82\x01\n" +
+	"\x06commit\x18\x05 \x01(\x04R\x06commit\"\x96\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12KIND_GROUP_UNKNOWN\x10\x01\x12\x17\n" +
@@ -2418,7 +2473,8 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\fKIND_QUIESCE\x10\x03\x12\x0e\n" +
 	"\n" +
 	"KIND_ALIVE\x10\x04\x12\x11\n" +
-	"\rKIND_TRANSFER\x10\x05\"a\n" +
+	"\rKIND_TRANSFER\x10\x05\x12\x12\n" +
+	"\x0eKIND_DISK_FULL\x102\"a\n" +
 	"\fTraceContext\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12 \n" +

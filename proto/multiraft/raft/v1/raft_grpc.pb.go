@@ -50,7 +50,9 @@ type RaftServiceClient interface {
 	// RequestVote is the paper's RequestVote; with pre_vote it is the thesis' section 9.6. Answered when the
 	// vote is durable.
 	RequestVote(ctx context.Context, in *RequestVoteRequest, opts ...grpc.CallOption) (*RequestVoteResponse, error)
-	// InstallSnapshot is the paper's InstallSnapshot: the chunks of one snapshot, in order, on one stream.
+	// InstallSnapshot is the paper's InstallSnapshot: the chunks of one snapshot, in order, on one stream. Data whose
+	// checksum is wrong are refused with DATA_LOSS, and can be sent again; RESOURCE_EXHAUSTED says that the node
+	// receives as many snapshots as it may; INVALID_ARGUMENT also, that the data are not what they were said to be.
 	InstallSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[InstallSnapshotRequest, InstallSnapshotResponse], error)
 	// Exchange carries frames from the node that opened it to the node that serves it, after a handshake in
 	// each direction. The serving side answers with its handshake, then with frames that hold only controls.
@@ -141,7 +143,9 @@ type RaftServiceServer interface {
 	// RequestVote is the paper's RequestVote; with pre_vote it is the thesis' section 9.6. Answered when the
 	// vote is durable.
 	RequestVote(context.Context, *RequestVoteRequest) (*RequestVoteResponse, error)
-	// InstallSnapshot is the paper's InstallSnapshot: the chunks of one snapshot, in order, on one stream.
+	// InstallSnapshot is the paper's InstallSnapshot: the chunks of one snapshot, in order, on one stream. Data whose
+	// checksum is wrong are refused with DATA_LOSS, and can be sent again; RESOURCE_EXHAUSTED says that the node
+	// receives as many snapshots as it may; INVALID_ARGUMENT also, that the data are not what they were said to be.
 	InstallSnapshot(grpc.ClientStreamingServer[InstallSnapshotRequest, InstallSnapshotResponse]) error
 	// Exchange carries frames from the node that opened it to the node that serves it, after a handshake in
 	// each direction. The serving side answers with its handshake, then with frames that hold only controls.
