@@ -70,6 +70,10 @@ func (r *Replica) takeChunk(ctx actor.Context, u *Unary) {
 		r.install(ctx, u)
 		return
 	}
+	if r.cfg.Space.Level() == SpaceShort {
+		u.Reply.Answered(UnaryAnswer{Err: ErrNoSpace})
+		return
+	}
 	w := &Write{Batch: new(store.Batch), To: ctx.Self()}
 	if req.GetOffset() == 0 {
 		r.beginSnapshot(w.Batch, u)

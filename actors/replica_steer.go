@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -163,6 +165,13 @@ func (r *Replica) pursueTransfer() {
 	}
 	if t.asked && t.left <= 0 {
 		r.endTransfer(0, ErrTransferTimeout)
+	}
+}
+
+// hurryTransfer asks for another turn when the log has drained in this one.
+func (r *Replica) hurryTransfer(ctx actor.Context) {
+	if r.transfer.underWay() && !r.transfer.asked && r.waiters.len() == 0 {
+		ctx.Send(ctx.Self(), flush{})
 	}
 }
 

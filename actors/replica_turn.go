@@ -28,6 +28,7 @@ func (r *Replica) turn(ctx actor.Context) {
 	r.installSnapshots(ctx)
 	r.stepUnaries(ctx)
 	r.discardLate(ctx)
+	r.hurryTransfer(ctx)
 	r.publish()
 }
 

@@ -36,6 +36,8 @@ var (
 	ErrSnapshotChecksum = errors.New("the chunk's checksum is wrong")
 	// ErrSnapshotChunk: a chunk is larger than one may be.
 	ErrSnapshotChunk = errors.New("the chunk is too large")
+	// ErrNoSpace: the disk is nearly full, and a snapshot is more of it.
+	ErrNoSpace = errors.New("the disk is nearly full")
 )
 
 // castagnoli is the polynomial of CRC32C.

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 
 	"google.golang.org/grpc"
@@ -24,22 +23,6 @@ func (c *Client) Describe(ctx context.Context, topic string, linearizable bool, 
 	}
 	c.dir.learn(resp.GetNodes())
 	return resp, nil
-}
-
-// CreateTopic creates a topic. It is retried under one request id, so that it is created once: TopicExists
-// means another caller's topic. ready = false says that some partition has no leader yet.
-func (c *Client) CreateTopic(ctx context.Context, name string, partitions, replicas uint32) (id uint64, ready bool, err error) {
-	requestID := make([]byte, 16)
-	if _, err := rand.Read(requestID); err != nil {
-		return 0, false, fmt.Errorf("client: request id: %w", err)
-	}
-	req := &multiraftv1.CreateTopicRequest{Name: name, Partitions: partitions, Replicas: replicas, RequestId: requestID}
-	var resp *multiraftv1.CreateTopicResponse
-	err = c.do(ctx, request{op: "create topic " + name, timeout: createTimeout, call: func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		resp, err = multiraftv1.NewAdminServiceClient(conn).CreateTopic(ctx, req)
-		return err
-	}})
-	return resp.GetTopicId(), resp.GetReady(), err
 }
 
 // ListTopics lists all topics by name.

@@ -39,7 +39,8 @@ const (
 	NoLeader      Reason = "NO_LEADER"      // an election is going on
 	Stopping      Reason = "STOPPING"       // the node is shutting down
 	ReplicaFailed Reason = "REPLICA_FAILED" // the replica on that node has stopped
-	Overloaded    Reason = "OVERLOADED"     // without a time to try again: the disk is full
+	Overloaded    Reason = "OVERLOADED"     // too much in flight
+	DiskFull      Reason = "DISK_FULL"      // of the leader's node, or of too many followers; appends only
 	// OutcomeUnknown: stored or not, nobody knows. Only a producer's own sequence makes a retry safe; a
 	// Producer retries it, and reports it when it has to give up first.
 	OutcomeUnknown Reason = "OUTCOME_UNKNOWN"

@@ -241,15 +241,25 @@ func TestAFinalRefusalFailsItsBatchAndTheNextOnesGoOn(t *testing.T) {
 	}
 }
 
-func TestAFullDiskIsNotRetried(t *testing.T) {
+func TestAFullDiskIsWaitedForAsLongAsABatchMayTake(t *testing.T) {
 	cluster, c := startCluster(t, 1)
 	cluster.CreateTopic("t", 1)
-	cluster.SetFault(func(clienttest.Call) clienttest.Fault { return clienttest.DiskFull })
+	refusals := 0
+	cluster.SetFault(func(clienttest.Call) clienttest.Fault {
+		if refusals++; refusals > 3 {
+			return clienttest.None
+		}
+		return clienttest.DiskFull
+	})
 	p := newTestProducer(t, c, "t", ProducerConfig{})
+	appendNumbers(t, p, 0, 3)
+	wantNumbers(t, cluster, "t", 0, 3)
+	cluster.SetFault(func(clienttest.Call) clienttest.Fault { return clienttest.DiskFull })
+	p = newTestProducer(t, c, "t", ProducerConfig{DeliveryTimeout: 50 * time.Millisecond})
 	if _, err := p.Append(testContext(t), 0, Record{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Flush(testContext(t)); !errors.Is(err, Overloaded) {
+	if err := p.Flush(testContext(t)); !errors.Is(err, DiskFull) || !errors.Is(err, ErrTimedOut) {
 		t.Fatalf("flush: %v", err)
 	}
 }

@@ -69,6 +69,7 @@ type Reader struct {
 	leader  uint64
 	start   Position // where the next stream begins
 	started bool     // bounds are known: start is an offset
+	decoded bool     // a record has been returned, or is about to be
 
 	next, end, logStart, highWatermark int64 // end -1: follows, or not known yet
 
@@ -184,7 +185,7 @@ func (r *Reader) decode(batch []byte) error {
 	if past := r.next + int64(len(records)) - r.end; r.end >= 0 && past > 0 {
 		records = records[:int64(len(records))-past]
 	}
-	r.records, r.at = records, 0
+	r.records, r.at, r.decoded = records, 0, true
 	r.next += int64(len(records))
 	return nil
 }
@@ -215,6 +216,10 @@ func (r *Reader) failed(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	e := fromStatus(fmt.Sprintf("read %s/%d", r.topic, r.cfg.Partition), err)
+	if e.Reason == OffsetOutOfRange && r.start.kind == atStart && r.started && !r.decoded {
+		r.started = false // the first record went after a node had named it: there is another first one now
+		return nil
+	}
 	if !errors.Is(err, io.EOF) && !e.retriable() && !(e.Reason == UnknownTopic && r.failures < unknownTopicTriesMax) {
 		r.err = e
 		return r.err

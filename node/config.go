@@ -13,6 +13,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/multiraftd/multiraftd/actors"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -52,6 +53,10 @@ type Config struct {
 	ElectionTimeout time.Duration
 	// RecordBytesMax is the largest record taken, in bytes of key, value and headers. 0 = 4 MiB.
 	RecordBytesMax int
+	// SnapshotBytesPerSecond bounds what the node sends, and what it receives, of snapshots: to replicas that are new
+	// or whose logs have ended before the group's begins. Higher fills them sooner and leaves less to clients.
+	// 0 = 64 MiB.
+	SnapshotBytesPerSecond int
 	// Insecure allows the peer address to be other than loopback: peers are not authenticated yet.
 	Insecure bool
 	// Version is shown to who asks; empty = "devel".
@@ -61,8 +66,13 @@ type Config struct {
 
 	// KV is the store to use instead of Pebble in DataDir. Close leaves it open: it belongs to the caller.
 	KV store.KV
+	// FreeSpace says how many bytes are free for the node on the disk that holds a directory, and of how many.
+	// nil = the system is asked about DataDir; without DataDir nobody is.
+	FreeSpace func(dir string) (free, total uint64, err error)
 	// Dispatcher runs all actors; nil = protoactor's default.
 	Dispatcher actor.Dispatcher
+
+	metadataKeep actors.Keep // zero = the router's default; tests want less
 }
 
 // UsageError says what is wrong with a Config; all faults at once.
@@ -84,6 +94,9 @@ func (c *Config) Validate() error {
 	}
 	if n := c.RecordBytesMax; n < 0 || n > recordBytesMaxLimit {
 		bad("--record-bytes-max %d is out of range: 1 to %d bytes", n, recordBytesMaxLimit)
+	}
+	if c.SnapshotBytesPerSecond < 0 {
+		bad("--snapshot-rate %d is negative", c.SnapshotBytesPerSecond)
 	}
 	if len(faults) > 0 {
 		return &UsageError{faults}

@@ -6,9 +6,12 @@
 // often started), the founding of a cluster, and the goroutines that drive the actors from outside: the tick
 // loop and the registrar. It does not know Raft and decides nothing about data.
 //
+// It watches the free space of its data directory's disk: when it is low, appends are refused; when it is short, what
+// leaders append is not taken either, and a reserve file is given up (space.go).
+//
 // A node never ends the process. When its store fails it stops acknowledging, Done is closed and Err says
 // why; what to do then is the caller's: cmd/multiraftd exits.
 //
-// Long-lived goroutines, in the order of their start: the peer transport's (one per peer and connection),
-// the tick loop, the registrar, the servers of the client and the HTTP address.
+// Long-lived goroutines, in the order of their start: the watch over the disk's space, the peer transport's (one
+// per peer and connection), the tick loop, the registrar, the servers of the client and the HTTP address.
 package node

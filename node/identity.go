@@ -83,7 +83,7 @@ func checkDataDir(dir string) error {
 		return &DataError{fmt.Sprintf("data directory: %v", err)}
 	}
 	for _, n := range names {
-		if n.Name() != storeDir {
+		if n.Name() != storeDir && n.Name() != reserveFile {
 			return &DataError{fmt.Sprintf("%s is not a data directory: it holds %q; name an empty or a new directory", dir, n.Name())}
 		}
 	}

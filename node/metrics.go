@@ -77,5 +77,10 @@ func (n *Node) gauges(f func(name, help string, v float64)) {
 	f("replicas_failed", "Replicas here that have failed.", failed)
 	f("topics", "Topics in the metadata that this node has applied.", float64(len(t.Meta.Topics())))
 	f("nodes", "Nodes in the metadata that this node has applied.", float64(len(t.Meta.Nodes())))
+	if free, total := n.space.Bytes(); total > 0 {
+		f("disk_bytes", "Bytes of the data directory's disk.", float64(total))
+		f("disk_free_bytes", "Bytes free for the node on it.", float64(free))
+		f("disk_space_level", "0 = enough, 1 = low: appends are refused, 2 = short: appends of leaders are not taken either.", float64(n.space.Level()))
+	}
 	f("node_start_number", "How often this node has started on its store.", float64(n.self.Start))
 }

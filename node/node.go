@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +36,7 @@ type Node struct {
 	cfg      Config
 	kv       store.KV
 	counters counters
+	space    actors.Space
 
 	clientLis, peerLis, httpLis net.Listener
 
@@ -50,6 +52,7 @@ type Node struct {
 	server    *router.Server
 	http      *http.Server
 	stop      context.CancelFunc // ends the loops
+	stopSpace context.CancelFunc // ends the watch over the disk
 	loops     sync.WaitGroup
 	readyOnce sync.Once
 	ready     chan struct{}
@@ -128,6 +131,7 @@ func listenPatiently(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 func (n *Node) openStore(context.Context) (err error) {
+	n.watchSpace()
 	if n.kv, err = openStore(n.cfg, n.storeFailed, &n.counters.store); err != nil {
 		return err
 	}
@@ -135,10 +139,28 @@ func (n *Node) openStore(context.Context) (err error) {
 	return err
 }
 
+// watchSpace looks at the disk for the first time: on a full one the store needs what the reserve frees to open.
+func (n *Node) watchSpace() {
+	free := n.cfg.FreeSpace
+	if free == nil {
+		if free = freeSpace; n.cfg.KV != nil || n.cfg.DataDir == "" {
+			return
+		}
+	}
+	w := &spaceWatch{dir: n.cfg.DataDir, free: free, space: &n.space, log: n.cfg.Logger}
+	if _, err := os.Stat(w.dir); err == nil { // else the store makes it
+		w.look()
+	}
+	var ctx context.Context
+	ctx, n.stopSpace = context.WithCancel(context.Background())
+	n.loops.Go(func() { w.run(ctx) })
+}
+
 // servePeers answers Probe from now on: nodes that found a cluster wait for each other.
 func (n *Node) servePeers(context.Context) (err error) {
 	n.peers, err = transport.Listen(transport.Config{
 		Listener: n.peerLis, Probe: n.probe, Logger: n.cfg.Logger, Known: n.known,
+		SnapshotBytesPerSecond: n.cfg.SnapshotBytesPerSecond,
 	})
 	return err
 }
@@ -201,13 +223,13 @@ func (n *Node) coreConfig() router.Config {
 	}
 	return router.Config{
 		Replica: actors.ReplicaConfig{
-			Node: n.self.NodeID, Start: n.self.Start, Log: n.kv, Clock: wallClock{},
+			Node: n.self.NodeID, Start: n.self.Start, Log: n.kv, Clock: wallClock{}, Snapshots: sender{n.peers},
 			ElectionTicks: electionTicks, EntryBytesMax: entryBytesMax,
-			Counters: &n.counters.actors, Core: &n.counters.core, Logger: n.cfg.Logger,
+			Counters: &n.counters.actors, Core: &n.counters.core, Logger: n.cfg.Logger, Space: &n.space,
 		},
 		Sender: sender{n.peers}, Tables: router.NewTables(), Counters: &n.counters.router,
 		Writer: actors.LogWriterConfig{OnFailure: n.storeFailed, Counters: &n.counters.actors},
-		Props:  props,
+		Props:  props, MetadataKeep: n.cfg.metadataKeep,
 	}
 }
 
@@ -294,8 +316,10 @@ func (n *Node) Close() error {
 
 func (n *Node) close() error {
 	var errs []error
-	if n.stop != nil {
-		n.stop()
+	for _, stop := range []context.CancelFunc{n.stopSpace, n.stop} {
+		if stop != nil {
+			stop()
+		}
 	}
 	if n.http != nil {
 		errs = append(errs, n.http.Close())

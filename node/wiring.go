@@ -35,6 +35,11 @@ type sender struct{ t *transport.Transport }
 // Send is part of actors.Sender.
 func (s sender) Send(to raftcore.NodeID, env *raftv1.Envelope) { s.t.Send(uint64(to), env) }
 
+// SendSnapshot is part of actors.SnapshotSender.
+func (s sender) SendSnapshot(to raftcore.NodeID, source *actors.SnapshotSource) {
+	s.t.SendSnapshot(uint64(to), source)
+}
+
 // SendControl is part of router.Sender.
 func (s sender) SendControl(to raftcore.NodeID, c *raftv1.Control) { s.t.SendControl(uint64(to), c) }
 
@@ -57,6 +62,6 @@ func (n *Node) servicesConfig() router.ServicesConfig {
 	return router.ServicesConfig{
 		Core: n.core, Cluster: n.self.Cluster, Start: n.self.Start, BootID: n.bootID, Counters: &n.counters.router, Logger: n.cfg.Logger,
 		RecordBytesMax: n.cfg.RecordBytesMax, BatchBytesMax: appendBytesMax, ElectionTimeout: n.cfg.ElectionTimeout,
-		Failed: n.done,
+		Failed: n.done, Space: &n.space,
 	}
 }

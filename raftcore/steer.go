@@ -283,4 +283,8 @@ func (s *Situation) fittest(ids []uint64) ReplicaID {
 	return best.Replica
 }
 
-func (p *Progress) caughtUp(commit Index) bool { return p.Active && p.Match+lagEntriesMax >= commit }
+// caughtUp is about another member than the leader. One that has confirmed nothing has not been filled, however
+// short the log is: etcd/raft counts a member as heard of when it adds it.
+func (p *Progress) caughtUp(commit Index) bool {
+	return p.Active && p.Match > 0 && p.Match+lagEntriesMax >= commit
+}

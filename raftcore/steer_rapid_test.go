@@ -110,7 +110,7 @@ func (m *movers) checkPromoted(c *Core, members []Progress, change *raftpb.ConfC
 			continue
 		}
 		i := slices.IndexFunc(members, func(p Progress) bool { return p.Replica == ReplicaID(one.GetNodeId()) })
-		if i < 0 || members[i].Match+lagEntriesMax < c.Status().Commit {
+		if i < 0 || members[i].Match == 0 || members[i].Match+lagEntriesMax < c.Status().Commit {
 			m.t.Fatalf("%d is made a voter with %+v\n%s", one.GetNodeId(), members, m.trace.String())
 		}
 	}

@@ -51,6 +51,19 @@ func (c *Core) Frame(from uint64, f *raftv1.Frame) {
 	c.system.Root.Send(c.router, &Frame{raftcore.NodeID(from), f})
 }
 
+// SnapshotChunk takes one request of InstallSnapshot from a peer. It never blocks; reply is called once, and with
+// nothing when the next request may come.
+func (c *Core) SnapshotChunk(from uint64, req *raftv1.InstallSnapshotRequest, reply func(*raftv1.InstallSnapshotResponse, error)) {
+	group := raftcore.GroupID(req.GetHeader().GetGroupId())
+	c.Dispatch(Routed{group, &actors.Unary{From: raftcore.NodeID(from), Snapshot: req, Reply: chunkReply(reply)}})
+}
+
+// chunkReply passes the end of a chunk on.
+type chunkReply func(*raftv1.InstallSnapshotResponse, error)
+
+// Answered is part of actors.UnaryReply.
+func (f chunkReply) Answered(a actors.UnaryAnswer) { f(a.Snapshot, peerError(a.Err)) }
+
 // Lost takes note that appends of these groups to a node were lost. It never blocks.
 func (c *Core) Lost(node uint64, groups []uint64) {
 	c.system.Root.Send(c.router, &Lost{raftcore.NodeID(node), groups})

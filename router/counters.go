@@ -11,6 +11,7 @@ type Counters struct {
 	PeerGroupUnknown  atomic.Uint64
 	PeerReplicaFailed atomic.Uint64
 	ReplicasFailed    atomic.Uint64
+	ReplicasDeleted   atomic.Uint64
 	AppendsAdmitted   atomic.Uint64
 	AppendsRefused    [refusalReasons]atomic.Uint64
 	Forwarded         atomic.Uint64
@@ -25,6 +26,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("router_peer_group_unknown_total", "", "", "Times that a peer said it has no replica of a group.", c.PeerGroupUnknown.Load())
 	f("router_peer_replica_failed_total", "", "", "Times that a peer said its replica has failed.", c.PeerReplicaFailed.Load())
 	f("router_replicas_failed_total", "", "", "Replicas here that broke an invariant and were stopped.", c.ReplicasFailed.Load())
+	f("router_replicas_deleted_total", "", "", "Replicas deleted here because metadata ordered it.", c.ReplicasDeleted.Load())
 	f("router_appends_admitted_total", "", "", "Appends admitted to a replica here.", c.AppendsAdmitted.Load())
 	for r := range refusalReasons {
 		f("router_appends_failed_total", "reason", r.label(), "Appends answered with an error here.", c.AppendsRefused[r].Load())

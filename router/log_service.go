@@ -115,7 +115,7 @@ func (s *Services) appendOnce(ctx context.Context, req *multiraftv1.AppendOnceRe
 func groupOf(m *metadata.State, topic uint64, partition uint32) (raftcore.GroupID, error) {
 	t, ok := m.Topic(topic)
 	if !ok {
-		return 0, fail(unknownTopic, "no topic with id %d", topic)
+		return 0, fail(unknownTopic, "no topic with id %d: it has been deleted, or there never was one", topic)
 	}
 	if int64(partition) >= int64(len(t.GetPartitions())) {
 		return 0, errUnknownPartition(t, partition)

@@ -34,8 +34,9 @@ type Routed struct {
 // MetadataApplied says that the metadata replica of this node has applied entries.
 type MetadataApplied struct{ State *metadata.State }
 
-// born says that the initial batch of a new replica is durable.
+// born says that the first batch of a new replica is durable.
 type born struct {
 	group    raftcore.GroupID
+	replica  raftcore.ReplicaID
 	campaign bool
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/multiraftd/multiraftd/actors"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
 // Peers answers the canonical peer RPCs: the same path as frames take, router -> mailbox -> Step. Who may speak
@@ -50,6 +51,17 @@ func (p *Peers) RequestVote(ctx context.Context, req *raftv1.RequestVoteRequest)
 	return a.Vote, nil
 }
 
+// InstallSnapshot takes one chunk. It is answered after the last one, when the snapshot is in force, durably; or at
+// once, when there is nothing to wait for.
+func (p *Peers) InstallSnapshot(ctx context.Context, req *raftv1.InstallSnapshotRequest) (*raftv1.InstallSnapshotResponse, error) {
+	a, err := p.ask(ctx, req.GetHeader(), &actors.Unary{Snapshot: req})
+	if err != nil || a.Snapshot == nil {
+		return nil, err
+	}
+	a.Snapshot.Header = p.header(req.GetHeader())
+	return a.Snapshot, nil
+}
+
 func (p *Peers) ask(ctx context.Context, h *raftv1.Header, u *actors.Unary) (actors.UnaryAnswer, error) {
 	if err := p.s.enter(); err != nil {
 		return actors.UnaryAnswer{}, peerError(err)
@@ -85,8 +97,12 @@ func peerError(err error) error {
 		return nil
 	case errors.Is(err, ErrNotHosted):
 		return status.Error(codes.NotFound, err.Error())
-	case errors.As(err, &refusal):
+	case errors.As(err, &refusal), errors.Is(err, store.ErrSnapshotContent), errors.Is(err, actors.ErrSnapshotChunk):
 		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, actors.ErrSnapshotChecksum):
+		return status.Error(codes.DataLoss, err.Error())
+	case errors.Is(err, actors.ErrNoSpace):
+		return status.Error(codes.ResourceExhausted, err.Error())
 	default: // stopped, quarantined, stopping
 		return status.Error(codes.Unavailable, err.Error())
 	}

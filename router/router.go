@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,7 +36,13 @@ type Config struct {
 	// Controller says how the cluster is kept; the Router fills in what it knows itself.
 	Controller actors.ControllerConfig
 	Props      []actor.PropsOption // the dispatcher of all actors; empty = protoactor's default
+	// MetadataKeep is what the metadata group's log keeps of what is applied; zero = 4096 entries or 16 MiB.
+	MetadataKeep actors.Keep
 }
+
+// metadataKeepDefault bounds the metadata group's log, which no command truncates: enough for a node that is away
+// for a while, with ten changes a second for seven minutes.
+var metadataKeepDefault = actors.Keep{Entries: 4096, Bytes: 16 << 20}
 
 // Router is the actor that owns the table group -> mailbox.
 type Router struct {
@@ -47,16 +54,14 @@ type Router struct {
 	hearing    hearing
 	reportFrom int // where the next report goes on among the groups led here
 	groups     map[raftcore.GroupID]*Hosted
-	birth      map[raftcore.GroupID]bool // the initial batch is on its way to the disk
-	// buried are the groups whose replica here was deleted. Born again, it would vote twice.
-	buried  map[raftcore.GroupID]bool
-	byPID   map[string]*Hosted
-	meta    *metadata.State
-	spawned uint64
-	// topicSeen is the newest topic whose placement has been looked at. Topic ids grow, so that each topic
-	// is looked at once and not after every applied command.
-	topicSeen uint64
-	full      map[raftcore.NodeID]int // peers whose disk has no room: for how many ticks that holds
+	birth      map[raftcore.GroupID]bool // the first batch is on its way to the disk
+	// buried are the replicas that were deleted here, of each group the latest. Born again, it would vote twice.
+	buried   map[raftcore.GroupID]raftcore.ReplicaID
+	removing map[raftcore.GroupID]*removing
+	byPID    map[string]*Hosted
+	meta     *metadata.State
+	spawned  uint64
+	full     map[raftcore.NodeID]int // peers whose disk has no room: for how many ticks that holds
 
 	// Scratch space of one frame.
 	inbound map[raftcore.GroupID]*actors.Inbound
@@ -68,7 +73,8 @@ type Router struct {
 // the node, since protoactor would restart it beside the replicas that it has.
 func Props(cfg Config) *actor.Props {
 	r := &Router{
-		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, buried: map[raftcore.GroupID]bool{}, byPID: map[string]*Hosted{},
+		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, buried: map[raftcore.GroupID]raftcore.ReplicaID{},
+		removing: map[raftcore.GroupID]*removing{}, byPID: map[string]*Hosted{},
 		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{}, full: map[raftcore.NodeID]int{},
 		hearing: hearing{heard: map[raftcore.NodeID]int{}},
 	}
@@ -96,11 +102,14 @@ func (r *Router) Receive(ctx actor.Context) {
 	case *MetadataApplied:
 		r.metadataApplied(ctx, m.State)
 	case *born:
-		delete(r.birth, m.group)
-		r.spawn(ctx, m.group, m.campaign)
-		r.publish()
+		r.wasBorn(ctx, m)
+	case *buried:
+		r.wasBuried(ctx, m)
 	case *actor.Terminated:
 		ctx.Send(r.clock, &actors.Untrack{PID: m.Who})
+		if h, ok := r.byPID[m.Who.Id]; ok {
+			r.ended(ctx, h)
+		}
 	case *actor.Started:
 		r.start(ctx)
 	}
@@ -117,10 +126,10 @@ func (r *Router) start(ctx actor.Context) {
 	}
 	for _, g := range stored {
 		if g.Tombstone {
-			r.buried[g.Group] = true
+			r.buried[g.Group] = g.Replica
 			continue
 		}
-		r.spawn(ctx, g.Group, false)
+		r.spawn(ctx, g.Group, g.Replica, false)
 	}
 	r.publish()
 }
@@ -135,7 +144,7 @@ func (r *Router) stored() ([]store.StoredGroup, error) {
 }
 
 // spawn starts the replica that is stored for g.
-func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, campaign bool) {
+func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.ReplicaID, campaign bool) {
 	r.spawned++
 	cfg := r.cfg.Replica
 	cfg.Group, cfg.Incarnation, cfg.Campaign = g, r.spawned, campaign
@@ -144,6 +153,7 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, campaign bool) {
 	cfg.OpenMachine = func(v store.View, prefix []byte) (actors.Machine, error) { return partition.Open(v, prefix) }
 	if g == raftcore.MetadataGroup {
 		self, root := ctx.Self(), ctx.ActorSystem().Root
+		cfg.Keep = cmp.Or(r.cfg.MetadataKeep, metadataKeepDefault)
 		cfg.OpenMachine = func(v store.View, prefix []byte) (actors.Machine, error) { return metadata.Open(v, prefix) }
 		cfg.OnApplied = func(m actors.Machine) {
 			root.Send(self, &MetadataApplied{m.(*metadata.Machine).State()})
@@ -152,10 +162,11 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, campaign bool) {
 	if topic, _, ok := r.meta.Partition(g); ok {
 		cfg.Retention = retentionOf(topic)
 	}
-	h := &Hosted{Group: g, Board: cfg.Board}
+	h := &Hosted{Group: g, Replica: id, Board: cfg.Board}
 	h.PID = ctx.SpawnPrefix(actors.ReplicaProps(cfg, r.cfg.Props...), fmt.Sprintf("g%d", g))
 	r.groups[g], r.byPID[h.PID.Id] = h, h
 	ctx.Send(r.clock, &actors.Track{PID: h.PID, Ticks: cfg.Ticks})
+	r.aim(ctx, g)
 }
 
 // vouch lets a replica speak for a node when metadata placed it there (rule 16).
@@ -193,35 +204,5 @@ func (r *Router) failed(_ *actor.PID, reason any) {
 }
 
 func (r *Router) publish() {
-	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta})
-}
-
-// metadataApplied gives birth to the replicas that new topics place here. Nothing is ever deleted because
-// metadata does not mention it.
-func (r *Router) metadataApplied(ctx actor.Context, s *metadata.State) {
-	before := r.meta
-	r.meta = s
-	r.publish()
-	r.retain(ctx, before)
-	for _, t := range s.TopicsAfter(r.topicSeen) {
-		for _, p := range t.GetPartitions() {
-			r.reconcile(ctx, metadata.GroupOf(p))
-		}
-		r.topicSeen = t.GetTopicId()
-	}
-}
-
-func (r *Router) reconcile(ctx actor.Context, g metadata.Group) {
-	if r.groups[g.ID] != nil || r.birth[g.ID] || r.buried[g.ID] {
-		return
-	}
-	for i, member := range g.Replicas {
-		if member.Node != r.cfg.Replica.Node {
-			continue
-		}
-		w := &actors.Write{Batch: new(store.Batch), Sync: true, To: ctx.Self(), Done: &born{g.ID, i == 0}}
-		store.PutBirth(w.Batch, store.Birth{Group: g.ID, Replica: member.ID, Members: g.Members()})
-		r.birth[g.ID] = true
-		ctx.Send(r.writer, w)
-	}
+	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta, Deleted: r.deleted()})
 }

@@ -117,9 +117,19 @@ type proposed struct{ awaited }
 func (p proposed) Proposed(res actors.ProposeResult) { p.ended(res) }
 
 func (r *coreRig) command(c *metav1.Command) *actors.ProposeResult {
+	return r.propose(raftcore.MetadataGroup, marshal(r.t, c))
+}
+
+func marshal(t *testing.T, c *metav1.Command) []byte {
+	t.Helper()
 	payload, err := proto.Marshal(c)
-	must(r.t, err)
-	return r.propose(raftcore.MetadataGroup, payload)
+	must(t, err)
+	return payload
+}
+
+// propose makes a proposal whose end nobody waits for.
+func propose(payload []byte) *actors.Propose {
+	return &actors.Propose{Payload: payload, Reply: proposed{make(awaited, 1)}}
 }
 
 func (r *coreRig) createTopic(name string, partitions uint32) {

@@ -203,7 +203,7 @@ func (c *census) reasons() []*multiraftv1.HealthReason {
 				"bring these nodes back; the replicas catch up by themselves")
 		}
 	}
-	return slices.Concat(nodes.all(), unregistered.all(), failed.all(), leaderless.all(), missing.all())
+	return slices.Concat(nodes.all(), unregistered.all(), c.diskReasons(), failed.all(), leaderless.all(), missing.all())
 }
 
 // reasonList keeps the first few reasons of a kind and counts the rest.

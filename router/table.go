@@ -14,11 +14,15 @@ import (
 
 // Hosted is a replica on this node, as others may use it.
 type Hosted struct {
-	Group      raftcore.GroupID
-	Generation uint64
-	PID        *actor.PID
-	Board      *actors.Board
-	load       load // what is admitted and not yet answered
+	Group   raftcore.GroupID
+	Replica raftcore.ReplicaID
+	PID     *actor.PID
+	Board   *actors.Board
+	load    load // what is admitted and not yet answered
+
+	// The Router's own.
+	target uint64 // of the group, as the replica was told
+	ended  bool   // the actor has stopped
 }
 
 // Table is what the Router knows, at one moment. Never changed once published.
@@ -27,6 +31,8 @@ type Table struct {
 	full   []raftcore.NodeID // peers that have said lately that their disk has no room
 	// Meta is the cluster's metadata as this node has applied it; never nil.
 	Meta *metadata.State
+	// Deleted are the replicas that this node has deleted, durably, and that metadata still order deleted.
+	Deleted []metadata.Removal
 }
 
 // Hosted returns this node's replica of a group.

@@ -92,8 +92,8 @@ func (s *Services) DeleteTopic(ctx context.Context, req *multiraftv1.DeleteTopic
 			if err != nil {
 				return nil, err
 			}
-			_, err = s.command(ctx, h, &metav1.Command{Command: &metav1.Command_DeleteTopic{DeleteTopic: &metav1.DeleteTopic{TopicId: id}}})
-			return &multiraftv1.DeleteTopicResponse{TopicId: id}, err
+			o, err := s.command(ctx, h, &metav1.Command{Command: &metav1.Command_DeleteTopic{DeleteTopic: &metav1.DeleteTopic{TopicId: id}}})
+			return &multiraftv1.DeleteTopicResponse{TopicId: id, WasDeleted: o.Verdict == raftcore.Duplicate}, err
 		},
 		func(ctx context.Context, conn *grpc.ClientConn) (*multiraftv1.DeleteTopicResponse, error) {
 			return multiraftv1.NewAdminServiceClient(conn).DeleteTopic(ctx, req)

@@ -2,6 +2,7 @@ package router
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -81,10 +82,10 @@ func TestADeletedTopicIsUnknownAndItsNameBelongsToAnother(t *testing.T) {
 	ctx := testContext(t)
 	old := n.createTopic(ctx, "t", 1, 1)
 	n.append(ctx, old, 0, "v")
-	for range 2 { // a repeated request is no failure
+	for again := range 2 { // a repeated request is no failure
 		resp, err := n.admin.DeleteTopic(ctx, &multiraftv1.DeleteTopicRequest{Topic: &multiraftv1.DeleteTopicRequest_TopicId{TopicId: old}})
 		must(t, err)
-		if resp.GetTopicId() != old {
+		if resp.GetTopicId() != old || resp.GetWasDeleted() != (again == 1) {
 			t.Fatalf("%v", resp)
 		}
 	}
@@ -144,10 +145,15 @@ func TestAppendsAreRefusedWhenNoMajorityOfFollowersHasRoom(t *testing.T) {
 	}
 	full(1)
 	eventually(t, "the leader hears of one", func() bool { return len(leader.core.Table().full) == 1 })
+	health, err := leader.admin.ClusterHealth(ctx, &multiraftv1.ClusterHealthRequest{})
+	must(t, err)
+	if health.GetHealthy() || len(health.GetReasons()) != 1 || !strings.Contains(health.GetReasons()[0].GetWhat(), "is nearly full") {
+		t.Fatalf("%v", health)
+	}
 	leader.append(ctx, topic, 0, "v")
 	full(2)
 	eventually(t, "the leader hears of two", func() bool { return len(leader.core.Table().full) == 2 })
-	_, err := leader.log.AppendOnce(ctx, &multiraftv1.AppendOnceRequest{Item: batchItem(1, topic, 0, batch(t, recordbatch.None, "w"))})
+	_, err = leader.log.AppendOnce(ctx, &multiraftv1.AppendOnceRequest{Item: batchItem(1, topic, 0, batch(t, recordbatch.None, "w"))})
 	wantReason(t, err, diskFull)
 	full(0)
 	eventually(t, "the leader forgets", func() bool { return len(leader.core.Table().full) == 0 })

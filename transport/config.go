@@ -41,11 +41,13 @@ type Receiver interface {
 	Gone(node uint64)
 }
 
-// RPC answers the canonical unary RPCs. Their headers have been checked as far as nodes go (cluster, sender,
+// RPC answers the canonical RPCs. Their headers have been checked as far as nodes go (cluster, sender,
 // incarnation, this side's existence); groups and replicas have not.
 type RPC interface {
 	AppendEntries(context.Context, *raftv1.AppendEntriesRequest) (*raftv1.AppendEntriesResponse, error)
 	RequestVote(context.Context, *raftv1.RequestVoteRequest) (*raftv1.RequestVoteResponse, error)
+	// InstallSnapshot takes one request of a stream. Without an answer and an error the next one may come.
+	InstallSnapshot(context.Context, *raftv1.InstallSnapshotRequest) (*raftv1.InstallSnapshotResponse, error)
 }
 
 // KnownFunc says what is registered about a node: its highest start number and its store, "" for unknown.
@@ -73,6 +75,14 @@ type Config struct {
 	// QueueBytesMax bounds what waits for one peer, in bytes; default 64 MiB. Above it appends are dropped
 	// and reported. More rides out longer stalls; less bounds memory.
 	QueueBytesMax int
+	// SnapshotsMax is how many snapshots are sent at once, and how many received; default 4. More fill many
+	// replicas sooner, and hold more memory and disk.
+	SnapshotsMax int
+	// SnapshotBytesPerSecond bounds all snapshots sent together, and all received; default 64 MiB. More fills
+	// replicas sooner, and leaves less of disk and network to everything else.
+	SnapshotBytesPerSecond int
+	// SnapshotStallTimeout ends a stream of a snapshot on which nothing moves, on both sides; default 30 s.
+	SnapshotStallTimeout time.Duration
 	// HandshakeTimeout bounds a handshake, on both sides; default 5 s.
 	HandshakeTimeout time.Duration
 }
@@ -96,6 +106,9 @@ func (c *Config) Validate() error {
 	}
 	if c.QueueBytesMax < c.EnvelopeBytesMax {
 		faults = append(faults, fmt.Errorf("value of QueueBytesMax is %d, want at least EnvelopeBytesMax, %d", c.QueueBytesMax, c.EnvelopeBytesMax))
+	}
+	if c.SnapshotsMax <= 0 || c.SnapshotBytesPerSecond <= 0 || c.SnapshotStallTimeout <= 0 {
+		faults = append(faults, fmt.Errorf("values of SnapshotsMax, SnapshotBytesPerSecond and SnapshotStallTimeout are %d, %d and %v, want more than 0", c.SnapshotsMax, c.SnapshotBytesPerSecond, c.SnapshotStallTimeout))
 	}
 	if c.HandshakeTimeout <= 0 {
 		faults = append(faults, fmt.Errorf("value of HandshakeTimeout is %v, want more than 0", c.HandshakeTimeout))

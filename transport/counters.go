@@ -21,6 +21,11 @@ type Counters struct {
 	ConnectFailures                    atomic.Uint64
 	ConnectionsRefused                 atomic.Uint64
 	RPCs                               atomic.Uint64
+	// SnapshotsSent counts those begun, SnapshotsBroken those of them that ended without an answer.
+	SnapshotsSent, SnapshotsBroken, SnapshotsRefused atomic.Uint64
+	SnapshotStreamsResumed                           atomic.Uint64
+	SnapshotChunksSent, SnapshotChunksReceived       atomic.Uint64
+	SnapshotChunksSpoilt, SnapshotChunksLost         atomic.Uint64
 	// Faults of an Inproc network: frames lost, doubled, and caught by a cut.
 	FramesLost, FramesDoubled, FramesCut atomic.Uint64
 
@@ -55,6 +60,14 @@ func (c *Counters) plain() []namedCounter {
 		{"transport_connect_failures_total", "Attempts to open an Exchange that failed.", &c.ConnectFailures},
 		{"transport_connections_refused_total", "Connections refused because too many were open.", &c.ConnectionsRefused},
 		{"transport_rpcs_total", "Unary AppendEntries and RequestVote calls handed on.", &c.RPCs},
+		{"transport_snapshots_sent_total", "Snapshots begun to be sent.", &c.SnapshotsSent},
+		{"transport_snapshots_broken_total", "Snapshots that ended without an answer of the receiver.", &c.SnapshotsBroken},
+		{"transport_snapshots_refused_total", "Snapshots not sent because of their number, or because the peer is unknown.", &c.SnapshotsRefused},
+		{"transport_snapshot_streams_resumed_total", "Streams of snapshots that were followed by another.", &c.SnapshotStreamsResumed},
+		{"transport_snapshot_chunks_sent_total", "Chunks of snapshots sent.", &c.SnapshotChunksSent},
+		{"transport_snapshot_chunks_received_total", "Chunks of snapshots handed on.", &c.SnapshotChunksReceived},
+		{"transport_inproc_chunks_spoilt_total", "Chunks of snapshots in which the in-process network flipped a bit.", &c.SnapshotChunksSpoilt},
+		{"transport_inproc_chunks_lost_total", "Chunks of snapshots, or answers, that the in-process network lost with their stream.", &c.SnapshotChunksLost},
 		{"transport_inproc_frames_lost_total", "Frames that the in-process network lost on purpose.", &c.FramesLost},
 		{"transport_inproc_frames_doubled_total", "Frames that the in-process network delivered twice on purpose.", &c.FramesDoubled},
 		{"transport_inproc_frames_cut_total", "Frames on the way when an in-process connection was cut.", &c.FramesCut},

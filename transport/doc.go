@@ -29,6 +29,8 @@
 //	Listen                  Transport.serve, until Close; and gRPC's own, per connection and call
 //	SetPeers and Start      peer.run per peer, until SetPeers drops it or Close
 //	an Exchange to a peer   peer.readAnswers, until it ends
+//	SendSnapshot            one, until the snapshot has ended or Close
+//	a snapshot served       receiveChunks, ends soon after the call
 //	an Exchange served      awaitHandshake's reader, then inbound.read, until it ends
 //
 // Close waits for all of them.
@@ -42,5 +44,9 @@
 // alike, but not remembered; it is ABORTED while another incarnation holds an Exchange (rule 20). Until mTLS
 // comes all of this is a claim, only as good as the network.
 //
-// InstallSnapshot is UNIMPLEMENTED: no group truncates its log yet.
+// # Snapshots
+//
+// A snapshot goes to a peer through InstallSnapshot, on a connection of its own. Its content comes from a
+// SnapshotSource and goes to RPC.InstallSnapshot, chunk by chunk; a stream that breaks is followed by another one
+// that goes on where the receiver is (course). Rate and number are bounded for the node, in each direction.
 package transport

@@ -27,6 +27,14 @@ var (
 	ErrPeerEnded        = errors.New("peer ended the Exchange")
 )
 
+// Ends of a snapshot's sending or receiving.
+var (
+	ErrUnknownNode      = errors.New("no address is known")
+	ErrTooManySnapshots = errors.New("too many snapshots at once")
+	ErrSnapshotStalled  = errors.New("nothing has moved on the snapshot's stream for too long")
+	ErrSnapshotPosition = errors.New("the receiver cannot be followed")
+)
+
 // States of a Transport.
 var (
 	ErrNotStarted = errors.New("node belongs to no cluster yet")
@@ -56,6 +64,8 @@ var refusals = [...]refusal{
 	{ErrSuperseded, codes.Aborted, "superseded"},
 	{ErrHandshakeTimeout, codes.DeadlineExceeded, "handshake_timeout"},
 	{ErrForeignFrame, codes.FailedPrecondition, "foreign_frame"},
+	{ErrTooManySnapshots, codes.ResourceExhausted, "too_many_snapshots"},
+	{ErrSnapshotStalled, codes.DeadlineExceeded, "snapshot_stalled"},
 	{ErrNotStarted, codes.Unavailable, "not_started"},
 	{ErrClosed, codes.Unavailable, "closed"},
 }

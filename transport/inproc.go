@@ -17,6 +17,9 @@ type Faults struct {
 	LossPerMille, DuplicatePerMille uint64
 	// A frame takes DelayMin to DelayMax, evenly spread.
 	DelayMin, DelayMax time.Duration
+	// ChunkLossPerMille breaks the stream of a snapshot with a chunk or its answer; ChunkSpoilPerMille flips a bit of
+	// a chunk's data. Both are chances in 1000 for each.
+	ChunkLossPerMille, ChunkSpoilPerMille uint64
 	// Reorder lets a frame with a shorter delay overtake; without it a pair's frames keep their order.
 	Reorder bool
 }
@@ -36,6 +39,8 @@ type Inproc struct {
 	links  map[uint64]*InprocLink
 	pipes  map[pair]*pipe
 	cuts   map[pair]bool
+	// snapshots are those under way, in the order in which they were begun.
+	snapshots []*inprocSnapshot
 }
 
 type pair struct{ from, to uint64 }
@@ -45,6 +50,7 @@ type InprocLink struct {
 	net      *Inproc
 	identity Identity
 	receiver Receiver
+	chunks   ChunkReceiver // nil = none
 }
 
 // pipe is what one incarnation of a node sends to another node. It outlives connections, to remember whom
@@ -92,8 +98,10 @@ func (n *Inproc) Attach(id Identity, r Receiver) *InprocLink {
 	n.mu.Lock()
 	n.links[id.Node] = l
 	broken := n.breakPipes(func(p *pipe) bool { return p.pair.from == id.Node || p.pair.to == id.Node })
+	streams := n.breakSnapshots()
 	n.mu.Unlock()
 	n.scheduleFlushes(broken)
+	n.scheduleSnapshots(streams)
 	return l
 }
 
@@ -103,8 +111,10 @@ func (n *Inproc) Cut(from, to uint64) {
 	n.mu.Lock()
 	n.cuts[pair{from, to}] = true
 	broken := n.breakPipes(func(p *pipe) bool { return p.pair == pair{from, to} })
+	streams := n.breakSnapshots()
 	n.mu.Unlock()
 	n.scheduleFlushes(broken)
+	n.scheduleSnapshots(streams)
 }
 
 // Heal undoes Cut. The next send connects.
@@ -150,8 +160,10 @@ func (l *InprocLink) Detach() {
 			n.counters.failed(p.out.Fail())
 		}
 	}
+	streams := n.breakSnapshots()
 	n.mu.Unlock()
 	n.scheduleFlushes(broken)
+	n.scheduleSnapshots(streams)
 }
 
 func (n *Inproc) send(l *InprocLink, to uint64, add func(*Outbox) Fate) Fate {

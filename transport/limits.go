@@ -17,6 +17,7 @@ const (
 	ioBufferBytes        = 128 << 10
 	headerListBytesMax   = 8 << 10
 	probeBytesMax        = 64 << 10
+	snapshotRateBytes    = 64 << 20 // of all snapshots together, per second and direction
 	bootIDBytes          = 16
 )
 
@@ -27,6 +28,8 @@ const (
 	connectionsMax         = 512  // accepted connections on the peer address
 	connectionsPerHostMax  = 128  // of them, from one address
 	streamsPerConnMax      = 16
+	snapshotsMax           = 4        // at once, in each direction
+	snapshotSetbacksMax    = 10       // streams of one snapshot in a row that come no further
 	fifoKeepItemsMax       = 16 << 10 // an empty queue keeps memory for so many items
 	fifoCompactItemsMin    = 1024
 	rotatedGenerationCount = 2
@@ -35,6 +38,7 @@ const (
 // Limits in time.
 const (
 	handshakeTimeout   = 5 * time.Second
+	snapshotStall      = 30 * time.Second // without a chunk
 	connectTimeout     = 3 * time.Second
 	knockTimeout       = time.Second // to see whether a peer whose connection broke still listens
 	backoffMin         = 50 * time.Millisecond

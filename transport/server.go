@@ -9,8 +9,6 @@ import (
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 type exchangeServer = grpc.BidiStreamingServer[raftv1.ExchangeRequest, raftv1.ExchangeResponse]
@@ -46,11 +44,6 @@ func (s *service) RequestVote(ctx context.Context, req *raftv1.RequestVoteReques
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
 	return se.rpc.RequestVote(ctx, req)
-}
-
-// InstallSnapshot is refused: no group truncates its log yet, so that no snapshot is ever needed.
-func (s *service) InstallSnapshot(grpc.ClientStreamingServer[raftv1.InstallSnapshotRequest, raftv1.InstallSnapshotResponse]) error {
-	return status.Error(codes.Unimplemented, "InstallSnapshot: this version keeps all of every group's log and takes no snapshots")
 }
 
 // Exchange is served by an inbound.

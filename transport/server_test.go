@@ -219,16 +219,6 @@ func TestUnaryCallsAreRefusedWhileAnotherIncarnationHoldsAnExchange(t *testing.T
 	}
 }
 
-func TestInstallSnapshotSaysThatThereAreNone(t *testing.T) {
-	n := started(t, identity(1, 1, "a"), Config{})
-	stream, err := rawClient(t, n).InstallSnapshot(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = stream.CloseAndRecv()
-	wantCode(t, err, codes.Unimplemented)
-}
-
 func TestAFrameAboveTheLimitIsRefused(t *testing.T) {
 	n := started(t, identity(1, 1, "a"), Config{EnvelopeBytesMax: bulkEnvelopeBytesMin})
 	id := identity(2, 1, "b")

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ type Transport struct {
 	// running counts the goroutines listed in doc.go.
 	running sync.WaitGroup
 	session atomic.Pointer[session]
+	// paceOut and paceIn are for snapshots.
+	paceOut, paceIn pacer
 	// peers is replaced, never changed: Send takes no lock to find the queue.
 	peers atomic.Pointer[map[uint64]*peer]
 
@@ -35,6 +38,9 @@ type Transport struct {
 	addrs   map[uint64]string
 	inbound map[uint64]*inbound
 	closed  bool
+	// snapshotsOut counts the snapshots that are sent; snapshotsIn are those that are received.
+	snapshotsOut int
+	snapshotsIn  map[snapshotKey]*gate
 	// complained is the last refusal logged, so that a node which tries again and again is one line.
 	complained string
 }
@@ -54,7 +60,8 @@ func Listen(cfg Config) (*Transport, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Transport{cfg: cfg, inbound: make(map[uint64]*inbound)}
+	t := &Transport{cfg: cfg, inbound: make(map[uint64]*inbound), snapshotsIn: make(map[snapshotKey]*gate)}
+	t.paceOut.bytesPerSecond, t.paceIn.bytesPerSecond = cfg.SnapshotBytesPerSecond, cfg.SnapshotBytesPerSecond
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.peers.Store(&map[uint64]*peer{})
 	t.server = newServer(t)
@@ -237,6 +244,9 @@ func withDefaults(cfg Config) Config {
 	if cfg.QueueBytesMax == 0 {
 		cfg.QueueBytesMax = max(queueBytesMax, cfg.EnvelopeBytesMax)
 	}
+	cfg.SnapshotsMax = cmp.Or(cfg.SnapshotsMax, snapshotsMax)
+	cfg.SnapshotBytesPerSecond = cmp.Or(cfg.SnapshotBytesPerSecond, snapshotRateBytes)
+	cfg.SnapshotStallTimeout = cmp.Or(cfg.SnapshotStallTimeout, snapshotStall)
 	if cfg.HandshakeTimeout == 0 {
 		cfg.HandshakeTimeout = handshakeTimeout
 	}

@@ -94,7 +94,20 @@ type node struct {
 	rpc *fakeRPC
 }
 
-type fakeRPC struct{}
+type fakeRPC struct {
+	// chunk takes the requests of InstallSnapshot; nil = each stream is answered at its last.
+	chunk func(*raftv1.InstallSnapshotRequest) (*raftv1.InstallSnapshotResponse, error)
+}
+
+func (f *fakeRPC) InstallSnapshot(_ context.Context, req *raftv1.InstallSnapshotRequest) (*raftv1.InstallSnapshotResponse, error) {
+	if f != nil && f.chunk != nil {
+		return f.chunk(req)
+	}
+	if !req.GetDone() {
+		return nil, nil
+	}
+	return &raftv1.InstallSnapshotResponse{Term: req.GetTerm(), Success: true}, nil
+}
 
 func (*fakeRPC) AppendEntries(_ context.Context, req *raftv1.AppendEntriesRequest) (*raftv1.AppendEntriesResponse, error) {
 	return &raftv1.AppendEntriesResponse{Term: req.GetTerm(), Success: true}, nil

@@ -32,6 +32,7 @@ func (s *adminService) CreateTopic(_ context.Context, req *multiraftv1.CreateTop
 		return nil, statusOf(refusal(codes.AlreadyExists, "TOPIC_EXISTS", "topic "+req.GetName()+" exists", 0))
 	}
 	t := s.c.create(req.GetName(), int(req.GetPartitions()))
+	t.retention = req.GetRetention()
 	s.c.creates[string(req.GetRequestId())] = t.id
 	if s.c.faultOf(Call{Node: s.node}) == BreakAfter {
 		return nil, errBroken
@@ -39,12 +40,48 @@ func (s *adminService) CreateTopic(_ context.Context, req *multiraftv1.CreateTop
 	return &multiraftv1.CreateTopicResponse{TopicId: t.id, Ready: true}, nil
 }
 
+func (s *adminService) AlterTopic(_ context.Context, req *multiraftv1.AlterTopicRequest) (*multiraftv1.AlterTopicResponse, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	t := s.c.byID(req.GetTopicId())
+	if t == nil {
+		return nil, statusOf(refusal(codes.NotFound, "UNKNOWN_TOPIC", "no such topic", 0))
+	}
+	r := &multiraftv1.Retention{RetentionMs: t.retention.GetRetentionMs(), RetentionBytes: t.retention.GetRetentionBytes()}
+	if req.RetentionMs != nil {
+		r.RetentionMs = req.GetRetentionMs()
+	}
+	if req.RetentionBytes != nil {
+		r.RetentionBytes = req.GetRetentionBytes()
+	}
+	t.retention = r
+	return &multiraftv1.AlterTopicResponse{TopicId: t.id, Retention: r}, nil
+}
+
+func (s *adminService) DeleteTopic(_ context.Context, req *multiraftv1.DeleteTopicRequest) (*multiraftv1.DeleteTopicResponse, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	resp := &multiraftv1.DeleteTopicResponse{TopicId: req.GetTopicId(), WasDeleted: true}
+	switch t := s.c.byID(req.GetTopicId()); {
+	case t != nil:
+		s.c.delete(t.name)
+		resp.WasDeleted = false
+	case req.GetTopicId() == 0 || req.GetTopicId() > s.c.created:
+		return nil, statusOf(refusal(codes.NotFound, "UNKNOWN_TOPIC", "no such topic", 0))
+	}
+	if s.c.faultOf(Call{Node: s.node}) == BreakAfter {
+		return nil, errBroken
+	}
+	return resp, nil
+}
+
 func (s *adminService) ListTopics(context.Context, *multiraftv1.ListTopicsRequest) (*multiraftv1.ListTopicsResponse, error) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	resp := &multiraftv1.ListTopicsResponse{}
 	for _, t := range s.c.topics {
-		resp.Topics = append(resp.Topics, &multiraftv1.TopicSummary{Name: t.name, TopicId: t.id, Partitions: uint32(len(t.partitions)), Replicas: uint32(len(s.c.nodes))})
+		resp.Topics = append(resp.Topics, &multiraftv1.TopicSummary{Name: t.name, TopicId: t.id, Partitions: uint32(len(t.partitions)), Replicas: uint32(len(s.c.nodes)),
+			Retention: t.retention})
 	}
 	slices.SortFunc(resp.Topics, func(a, b *multiraftv1.TopicSummary) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return resp, nil

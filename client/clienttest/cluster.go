@@ -23,13 +23,14 @@ const (
 	NotLeader            // refused, with a hint when there is a leader
 	NoLeader             // refused
 	Overloaded           // refused, with a time to try again
-	DiskFull             // refused, without one
+	DiskFull             // refused, likewise
 	TooLarge             // refused for good
 	UnknownLost          // OUTCOME_UNKNOWN, not stored
 	UnknownStored        // OUTCOME_UNKNOWN, stored
 	BreakBefore          // the connection's stream ends, nothing stored
 	BreakAfter           // the connection's stream ends before the answer, stored
 	SwallowedReply       // stored, never answered
+	Truncated            // of a read under way: the partition's first batch goes before it
 )
 
 // Call is what a Fault is chosen for.
@@ -48,6 +49,7 @@ type Cluster struct {
 	forward    bool
 	producers  int64
 	creates    map[string]uint64 // request id -> topic
+	created    uint64            // topics, deleted ones too
 	recordsMax uint32
 	describes  int
 }
@@ -56,6 +58,7 @@ type topic struct {
 	name       string
 	id         uint64
 	partitions []*partition
+	retention  *multiraftv1.Retention
 }
 
 type node struct {
@@ -181,12 +184,30 @@ func (c *Cluster) CreateTopic(name string, partitions int) {
 }
 
 func (c *Cluster) create(name string, partitions int) *topic {
-	t := &topic{name: name, id: uint64(len(c.topics) + 1)}
+	c.created++
+	t := &topic{name: name, id: c.created}
 	for i := range partitions {
 		t.partitions = append(t.partitions, newPartition(uint64(i%len(c.nodes)+1)))
 	}
 	c.topics[name] = t
 	return t
+}
+
+// DeleteTopic deletes a topic directly.
+func (c *Cluster) DeleteTopic(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.delete(name)
+}
+
+// delete ends the topic's readers, too.
+func (c *Cluster) delete(name string) {
+	for _, p := range c.topics[name].partitions {
+		p.gone = true
+		close(p.grown)
+		p.grown = make(chan struct{})
+	}
+	delete(c.topics, name)
 }
 
 // MoveLeader makes a node lead a partition; 0 = nobody.

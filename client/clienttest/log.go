@@ -151,7 +151,7 @@ func (s *logService) refuse(p *partition, f Fault) *multiraftv1.AppendError {
 	case f == Overloaded:
 		return refusal(codes.ResourceExhausted, "OVERLOADED", "too much in flight", retryMillis)
 	case f == DiskFull:
-		return refusal(codes.ResourceExhausted, "OVERLOADED", "the disk is nearly full", 0)
+		return refusal(codes.ResourceExhausted, "DISK_FULL", "the disk is nearly full", retryMillis)
 	case f == TooLarge:
 		return refusal(codes.InvalidArgument, "BATCH_TOO_LARGE", "the batch is too large", 0)
 	case f == UnknownLost:
@@ -184,7 +184,8 @@ func (s *logService) Describe(_ context.Context, req *multiraftv1.DescribeReques
 	if t == nil {
 		return nil, statusOf(refusal(codes.NotFound, "UNKNOWN_TOPIC", "no topic "+req.GetName(), 0))
 	}
-	resp := &multiraftv1.DescribeResponse{Name: t.name, TopicId: t.id, RecordBytesMax: s.c.recordsMax}
+	resp := &multiraftv1.DescribeResponse{Name: t.name, TopicId: t.id, RecordBytesMax: s.c.recordsMax,
+		RetentionMs: t.retention.GetRetentionMs(), RetentionBytes: t.retention.GetRetentionBytes()}
 	for i, p := range t.partitions {
 		resp.Partitions = append(resp.Partitions, &multiraftv1.PartitionInfo{Partition: uint32(i), GroupId: uint64(i + 2),
 			Leader: p.leader, Term: 1, Replicas: s.c.ids(), HighWatermark: p.next, LogStart: p.logStart})

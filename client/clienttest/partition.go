@@ -20,6 +20,7 @@ type partition struct {
 	logStart int64
 	batches  [][]byte
 	sessions map[int64]*session
+	gone     bool          // its topic is deleted
 	grown    chan struct{} // closed and replaced when batches grows
 }
 
@@ -100,4 +101,14 @@ func (p *partition) judge(info recordbatch.Info) (offset int64, duplicate bool, 
 
 func refusal(code codes.Code, reason, message string, retryMillis uint32) *multiraftv1.AppendError {
 	return &multiraftv1.AppendError{Code: int32(code), Reason: reason, Message: message, RetryAfterMs: retryMillis}
+}
+
+// truncate drops the first batch.
+func (p *partition) truncate() {
+	if len(p.batches) == 0 {
+		return
+	}
+	if info, err := recordbatch.ParseHeader(p.batches[0]); err == nil {
+		p.logStart, p.batches = info.BaseOffset+int64(info.Count), p.batches[1:]
+	}
 }

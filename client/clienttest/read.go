@@ -90,11 +90,15 @@ func (r *reading) position(req *multiraftv1.ReadRequest) *multiraftv1.AppendErro
 		return refusal(codes.InvalidArgument, "INVALID_ARGUMENT", "from is required", 0)
 	}
 	if r.next < r.p.logStart || r.next > r.p.next {
-		e := refusal(codes.OutOfRange, "OFFSET_OUT_OF_RANGE", "no such offset", 0)
-		e.Metadata = map[string]string{"start_offset": strconv.FormatInt(r.p.logStart, 10), "high_watermark": strconv.FormatInt(r.p.next, 10)}
-		return e
+		return r.outOfRange()
 	}
 	return nil
+}
+
+func (r *reading) outOfRange() *multiraftv1.AppendError {
+	e := refusal(codes.OutOfRange, "OFFSET_OUT_OF_RANGE", "no such offset", 0)
+	e.Metadata = map[string]string{"start_offset": strconv.FormatInt(r.p.logStart, 10), "high_watermark": strconv.FormatInt(r.p.next, 10)}
+	return e
 }
 
 // at is the first offset of a batch stored at or after a time.
@@ -111,8 +115,17 @@ func (p *partition) at(millis int64) int64 {
 func (r *reading) chunk() (*multiraftv1.ReadResponse, chan struct{}, error) {
 	r.s.c.mu.Lock()
 	defer r.s.c.mu.Unlock()
-	if f := r.s.c.faultOf(Call{Node: r.s.node, Read: true, Partition: r.number}); f == BreakBefore || f == BreakAfter {
+	switch r.s.c.faultOf(Call{Node: r.s.node, Read: true, Partition: r.number}) {
+	case BreakBefore, BreakAfter:
 		return nil, nil, errBroken
+	case Truncated:
+		r.p.truncate()
+	}
+	if r.p.gone {
+		return nil, nil, errBroken
+	}
+	if r.next < r.p.logStart {
+		return nil, nil, statusOf(r.outOfRange())
 	}
 	resp := &multiraftv1.ReadResponse{HighWatermark: r.p.next, LogStart: r.p.logStart, EndOffset: r.end}
 	bytes := 0

@@ -295,7 +295,7 @@ func TestTablesAndJSONHaveTheirColumns(t *testing.T) {
 	for args, want := range map[string]string{
 		"cluster status": `"leaderless":[],"under_replicated":[]`,
 		"node list":      `[{"id":1,"client_addr":"127.0.0.1:`,
-		"topic list":     `[{"name":"orders","id":1,"partitions":2,"replicas":3}]`,
+		"topic list":     `[{"name":"orders","id":1,"partitions":2,"replicas":3,"retention_ms":0,"retention_bytes":0}]`,
 		"cluster health": `{"healthy":true,"reasons":[]}`,
 		"group describe": `"hash":"0000000000000abc"`,
 	} {

@@ -13,20 +13,25 @@ import (
 )
 
 func newTopic(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "topic", Short: "Create, list and describe topics", Args: cobra.NoArgs, RunE: needCommand}
-	cmd.AddCommand(newTopicCreate(o), newTopicList(o), newTopicDescribe(o))
+	cmd := &cobra.Command{Use: "topic", Short: "Create, list, describe, alter and delete topics", Args: cobra.NoArgs, RunE: needCommand}
+	cmd.AddCommand(newTopicCreate(o), newTopicList(o), newTopicDescribe(o), newTopicAlter(o), newTopicDelete(o))
 	return cmd
 }
 
 func newTopicCreate(o *options) *cobra.Command {
 	var partitions, replicas uint32
+	var keep retentionFlags
 	cmd := &cobra.Command{
-		Use:   "create NAME --partitions N --replicas N",
+		Use:   "create NAME --partitions N --replicas N [--retention DURATION] [--retention-bytes SIZE]",
 		Short: "Create a topic; done when every partition has a leader",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			age, bytes, err := keep.values()
+			if err != nil {
+				return err
+			}
 			return o.call(cmd, func(ctx context.Context, c *client.Client) error {
-				id, ready, err := c.CreateTopic(ctx, args[0], partitions, replicas)
+				id, ready, err := c.CreateTopicWith(ctx, args[0], partitions, replicas, client.Retention{Age: age, Bytes: bytes})
 				if err != nil {
 					return err
 				}
@@ -36,6 +41,7 @@ func newTopicCreate(o *options) *cobra.Command {
 	}
 	cmd.Flags().Uint32Var(&partitions, "partitions", 0, "number of partitions")
 	cmd.Flags().Uint32Var(&replicas, "replicas", 0, "replicas of each")
+	keep.bind(cmd)
 	for _, f := range []string{"partitions", "replicas"} {
 		require(cmd, f)
 	}
@@ -80,6 +86,9 @@ type topicLine struct {
 	ID         uint64 `json:"id"`
 	Partitions uint32 `json:"partitions"`
 	Replicas   uint32 `json:"replicas"`
+
+	RetentionMs    int64 `json:"retention_ms"`    // 0 = unlimited
+	RetentionBytes int64 `json:"retention_bytes"` // 0 = unlimited
 }
 
 func newTopicList(o *options) *cobra.Command {
@@ -95,12 +104,13 @@ func newTopicList(o *options) *cobra.Command {
 				}
 				lines := make([]topicLine, 0, len(topics))
 				for _, t := range topics {
-					lines = append(lines, topicLine{t.GetName(), t.GetTopicId(), t.GetPartitions(), t.GetReplicas()})
+					lines = append(lines, topicLine{t.GetName(), t.GetTopicId(), t.GetPartitions(), t.GetReplicas(),
+						t.GetRetention().GetRetentionMs(), t.GetRetention().GetRetentionBytes()})
 				}
 				return o.print(cmd.OutOrStdout(), lines, func(w io.Writer) {
-					fmt.Fprintln(w, "NAME\tPARTITIONS\tREPLICAS")
+					fmt.Fprintln(w, "NAME\tPARTITIONS\tREPLICAS\tRETENTION\tRETENTION-BYTES")
 					for _, l := range lines {
-						fmt.Fprintf(w, "%s\t%d\t%d\n", l.Name, l.Partitions, l.Replicas)
+						fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", l.Name, l.Partitions, l.Replicas, ageText(l.RetentionMs), sizeText(l.RetentionBytes))
 					}
 				})
 			})
@@ -112,6 +122,9 @@ type topicDescription struct {
 	Name       string                 `json:"name"`
 	ID         uint64                 `json:"id"`
 	Partitions []partitionDescription `json:"partitions"`
+
+	RetentionMs    int64 `json:"retention_ms"`    // 0 = unlimited
+	RetentionBytes int64 `json:"retention_bytes"` // 0 = unlimited
 }
 
 type partitionDescription struct {
@@ -158,7 +171,8 @@ func describe(ctx context.Context, c *client.Client, topic string) (*topicDescri
 }
 
 func descriptionOf(desc *multiraftv1.DescribeResponse) *topicDescription {
-	t := &topicDescription{Name: desc.GetName(), ID: desc.GetTopicId(), Partitions: []partitionDescription{}}
+	t := &topicDescription{Name: desc.GetName(), ID: desc.GetTopicId(), Partitions: []partitionDescription{},
+		RetentionMs: desc.GetRetentionMs(), RetentionBytes: desc.GetRetentionBytes()}
 	for _, p := range desc.GetPartitions() {
 		t.Partitions = append(t.Partitions, partitionDescription{Partition: p.GetPartition(), Group: p.GetGroupId(),
 			Leader: p.GetLeader(), Term: p.GetTerm(), Replicas: orEmpty(p.GetReplicas()), Learners: orEmpty(p.GetLearners()),
@@ -169,7 +183,7 @@ func descriptionOf(desc *multiraftv1.DescribeResponse) *topicDescription {
 
 // text uses the columns of rpk topic describe -p; EPOCH is the Raft term.
 func (t *topicDescription) text(w io.Writer) {
-	fmt.Fprintf(w, "NAME\t%s\nID\t%d\nPARTITIONS\t%d\n\n", t.Name, t.ID, len(t.Partitions))
+	fmt.Fprintf(w, "NAME\t%s\nID\t%d\nPARTITIONS\t%d\nRETENTION\t%s\nRETENTION-BYTES\t%s\n\n", t.Name, t.ID, len(t.Partitions), ageText(t.RetentionMs), sizeText(t.RetentionBytes))
 	fmt.Fprintln(w, "PARTITION\tLEADER\tEPOCH\tREPLICAS\tLOG-START-OFFSET\tHIGH-WATERMARK\tLEARNERS\tGROUP")
 	for _, p := range t.Partitions {
 		fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\t%s\t%d\n", p.Partition, orNone(p.Leader), p.Term, list(p.Replicas),

@@ -39,6 +39,7 @@ func defineStartFlags(f *pflag.FlagSet) {
 	f.String("config", "", "YAML file with any of these settings")
 	f.Duration("election-timeout", time.Second, "silence after which a follower campaigns")
 	f.String("record-bytes-max", "4MiB", "largest record taken")
+	f.String("snapshot-rate", "64MiB", "most bytes per second of snapshots sent to, and received from, other nodes")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
 	f.Bool("insecure", false, "allow --peer-addr beyond loopback, without authentication or encryption")
@@ -123,6 +124,9 @@ func build(k *koanf.Koanf, stderr io.Writer) (cfg node.Config, logger *slog.Logg
 	}
 	if cfg.RecordBytesMax, err = parseBytes(k.String("record-bytes-max")); err != nil {
 		bad("--record-bytes-max %q: %v", k.String("record-bytes-max"), err)
+	}
+	if cfg.SnapshotBytesPerSecond, err = parseBytes(k.String("snapshot-rate")); err != nil {
+		bad("--snapshot-rate %q: %v", k.String("snapshot-rate"), err)
 	}
 	if cfg.Insecure, err = strconv.ParseBool(k.String("insecure")); err != nil {
 		bad("--insecure %q: want true or false", k.String("insecure"))

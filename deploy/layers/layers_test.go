@@ -98,7 +98,7 @@ var purities = []pure{
 		imports: "os net/... math/rand/... crypto/rand",
 		calls:   clocks,
 		because: "the router's core runs in the simulator"},
-	{at: "transport/outbox*.go transport/inproc*.go transport/fifo*.go transport/queue*.go transport/size*.go transport/losses*.go transport/incarnations*.go",
+	{at: "transport/outbox*.go transport/inproc*.go transport/fifo*.go transport/queue*.go transport/size*.go transport/losses*.go transport/incarnations*.go transport/course*.go",
 		imports: "os net/... math/rand/... crypto/rand",
 		calls:   clocks,
 		because: "the envelope logic and the in-process network run in the simulator"},

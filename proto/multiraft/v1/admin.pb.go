@@ -538,7 +538,9 @@ func (*DeleteTopicRequest_TopicId) isDeleteTopicRequest_Topic() {}
 type DeleteTopicResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The topic.
-	TopicId       uint64 `protobuf:"varint,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	TopicId uint64 `protobuf:"varint,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// It had been deleted before.
+	WasDeleted    bool `protobuf:"varint,2,opt,name=was_deleted,json=wasDeleted,proto3" json:"was_deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -578,6 +580,13 @@ func (x *DeleteTopicResponse) GetTopicId() uint64 {
 		return x.TopicId
 	}
 	return 0
+}
+
+func (x *DeleteTopicResponse) GetWasDeleted() bool {
+	if x != nil {
+		return x.WasDeleted
+	}
+	return false
 }
 
 // CreateTopicResponse says what was created.
@@ -1807,9 +1816,11 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x12DeleteTopicRequest\x12\x14\n" +
 	"\x04name\x18\x01 \x01(\tH\x00R\x04name\x12\x1b\n" +
 	"\btopic_id\x18\x02 \x01(\x04H\x00R\atopicIdB\a\n" +
-	"\x05topic\"0\n" +
+	"\x05topic\"Q\n" +
 	"\x13DeleteTopicResponse\x12\x19\n" +
-	"\btopic_id\x18\x01 \x01(\x04R\atopicId\"F\n" +
+	"\btopic_id\x18\x01 \x01(\x04R\atopicId\x12\x1f\n" +
+	"\vwas_deleted\x18\x02 \x01(\bR\n" +
+	"wasDeleted\"F\n" +
 	"\x13CreateTopicResponse\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\x04R\atopicId\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\"\x13\n" +
