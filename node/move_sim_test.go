@@ -9,7 +9,6 @@ import (
 	metav1 "github.com/multiraftd/multiraftd/proto/multiraft/meta/v1"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
-	"github.com/multiraftd/multiraftd/raftcore/metadata"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 	"github.com/multiraftd/multiraftd/transport"
 )
@@ -37,41 +36,6 @@ func (w *world) atMetadata(c *metav1.Command) {
 	if l := w.leader(raftcore.MetadataGroup); l != nil {
 		w.command(l, c)
 	}
-}
-
-// operate does the controller's part, again and again: it settles the target that a leader shows as followed and
-// reached, and confirms what nodes have deleted.
-func (w *world) operate() {
-	if l := w.leader(raftcore.MetadataGroup); l != nil {
-		meta := l.core.Table().Meta
-		if target, open := meta.Target(simGroup); open && w.reached(target.ID, target.Nodes()) {
-			w.command(l, &metav1.Command{Command: &metav1.Command_GroupSettled{GroupSettled: &metav1.GroupSettled{GroupId: uint64(simGroup), TargetId: target.ID}}})
-		}
-		for id := range uint64(len(w.nodes)) {
-			for _, order := range w.deleted(id + 1) {
-				w.command(l, &metav1.Command{Command: &metav1.Command_ReplicaGone{ReplicaGone: &metav1.ReplicaGone{
-					NodeId: id + 1, GroupId: uint64(order.Group), ReplicaId: uint64(order.Replica)}}})
-			}
-		}
-	}
-	w.after(300*time.Millisecond, w.operate)
-}
-
-func (w *world) reached(target uint64, nodes []raftcore.NodeID) bool {
-	l := w.leader(simGroup)
-	if l == nil {
-		return false
-	}
-	st := w.status(l.id, simGroup)
-	slices.Sort(nodes)
-	return st.FollowedTarget == target && !st.Joint && slices.Equal(st.Voters, nodes) && len(st.Learners) == 0
-}
-
-func (w *world) deleted(id uint64) []metadata.Removal {
-	if !w.nodes[id].up {
-		return nil
-	}
-	return w.nodes[id].core.Table().Deleted
 }
 
 // move asks for other nodes until somebody has taken the order, and waits until the group is there and nothing is
@@ -156,7 +120,6 @@ func movingWorld(t *testing.T, seed uint64) (w *world, crashes int) {
 	w = newWorld(t, seed, nil)
 	w.createTopic()
 	w.join()
-	w.operate()
 	w.net.SetFaults(transport.Faults{LossPerMille: 20, DuplicatePerMille: 20, ChunkLossPerMille: 100, DelayMin: time.Millisecond, DelayMax: 10 * time.Millisecond, Reorder: true})
 	w.load(w.now + time.Hour)
 	var crash func()
