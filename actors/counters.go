@@ -4,26 +4,28 @@ import "sync/atomic"
 
 // Counters count what the actors of one node did. They are telemetry: nothing decides by them.
 type Counters struct {
-	Proposals      atomic.Uint64
-	Entries        atomic.Uint64
-	Readies        atomic.Uint64
-	Applied        atomic.Uint64
-	Undecodable    atomic.Uint64
-	UnknownMember  atomic.Uint64
-	LeaderStarts   atomic.Uint64
-	LeadersGone    atomic.Uint64
-	HeartbeatsHeld atomic.Uint64
-	Changes        atomic.Uint64
-	Transfers      atomic.Uint64
-	TransfersLost  atomic.Uint64
-	StallHandovers atomic.Uint64
-	Truncations    atomic.Uint64
-	Discards       atomic.Uint64
-	AppendsShort   atomic.Uint64
-	Commits        atomic.Uint64
-	Syncs          atomic.Uint64
-	SyncedAppends  atomic.Uint64
-	WriteFailures  atomic.Uint64
+	Proposals           atomic.Uint64
+	Entries             atomic.Uint64
+	Readies             atomic.Uint64
+	Applied             atomic.Uint64
+	Undecodable         atomic.Uint64
+	UnknownMember       atomic.Uint64
+	LeaderStarts        atomic.Uint64
+	LeadersGone         atomic.Uint64
+	HeartbeatsHeld      atomic.Uint64
+	Changes             atomic.Uint64
+	Transfers           atomic.Uint64
+	TransfersLost       atomic.Uint64
+	StallHandovers      atomic.Uint64
+	Truncations         atomic.Uint64
+	Discards            atomic.Uint64
+	AppendsShort        atomic.Uint64
+	ControllerCommands  atomic.Uint64
+	ControllerTransfers atomic.Uint64
+	Commits             atomic.Uint64
+	Syncs               atomic.Uint64
+	SyncedAppends       atomic.Uint64
+	WriteFailures       atomic.Uint64
 
 	SnapshotsAnnounced atomic.Uint64
 	SnapshotsSent      atomic.Uint64
@@ -63,6 +65,8 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_truncations_proposed_total", "", "", "Truncations proposed by leaders here because of retention.", c.Truncations.Load())
 	f("replica_log_discards_total", "", "", "Times that a replica here discarded the start of its Raft log.", c.Discards.Load())
 	f("replica_appends_short_of_space_total", "", "", "Appends of leaders not taken because the disk is nearly full.", c.AppendsShort.Load())
+	f("controller_commands_total", "", "", "Commands that the controller here proposed to the metadata group.", c.ControllerCommands.Load())
+	f("controller_transfers_total", "", "", "Leadership transfers that the controller here asked for.", c.ControllerTransfers.Load())
 	f("log_commits_total", "", "", "Batches committed to the log.", c.Commits.Load())
 	f("log_syncs_total", "", "", "Batches committed with an fsync.", c.Syncs.Load())
 	f("log_synced_appends_total", "", "", "Raft appends, of all groups, that shared those fsyncs.", c.SyncedAppends.Load())

@@ -6,6 +6,7 @@ import (
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/metadata"
 	"github.com/multiraftd/multiraftd/raftcore/partition"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -166,6 +167,34 @@ type Track struct {
 
 // Untrack ends them.
 type Untrack struct{ PID *actor.PID }
+
+// ---- to the Controller ----
+
+// Watch is one tick of the node's clock for the Controller, with what the node knows.
+type Watch struct {
+	Meta     *metadata.State
+	Metadata *Status    // of this node's replica of the metadata group; nil = there is none yet
+	Replica  *actor.PID // that replica
+	// Silence is how many ticks ago each other node was last heard; from SilenceMax on it counts as dead.
+	Silence    map[raftcore.NodeID]int
+	SilenceMax int
+}
+
+// Reported is what a node says about itself.
+type Reported struct {
+	From   raftcore.NodeID
+	Report *raftv1.NodeReport
+}
+
+// ---- from the Controller to the Router ----
+
+// AskTransfer asks the node that leads a group in a term to hand over to a replica; 0 = the best.
+type AskTransfer struct {
+	Node  raftcore.NodeID
+	Group raftcore.GroupID
+	Term  uint64
+	To    raftcore.ReplicaID
+}
 
 // End ends a request that reaches no replica, or none that lives. Other messages it ignores.
 func End(msg any, err error) {

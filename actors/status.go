@@ -38,6 +38,8 @@ type Status struct {
 	Progress []raftcore.Progress
 	// Transfer is the node to which leadership is being handed; 0 = none.
 	Transfer raftcore.NodeID
+	// Target is the id of the latest target that the replica was told.
+	Target uint64
 	// Waits says what the leader waits for on the way to its group's target; WaitsFor a replica it waits for.
 	Waits    raftcore.Wait
 	WaitsFor raftcore.ReplicaID
@@ -78,6 +80,7 @@ func (r *Replica) publish() {
 	}
 	s.FollowedTarget = r.state.FollowedTarget
 	r.showMembers(&s, last)
+	s.Target = r.target.ID
 	s.Progress, s.Waits, s.WaitsFor = r.progress, r.steered.Wait, r.steered.For
 	if r.transfer.underWay() {
 		s.Transfer = r.nodeOf(r.transfer.to)
@@ -90,7 +93,7 @@ func (r *Replica) publish() {
 func (s *Status) same(o *Status) bool {
 	return s.Role == o.Role && s.Term == o.Term && s.Leader == o.Leader && s.Last == o.Last && s.Commit == o.Commit &&
 		s.Applied == o.Applied && s.Hash == o.Hash && s.LogStart == o.LogStart && s.HighWatermark == o.HighWatermark &&
-		s.FirstIndex == o.FirstIndex && s.Stalled == o.Stalled && s.Bytes == o.Bytes &&
+		s.FirstIndex == o.FirstIndex && s.Target == o.Target && s.Stalled == o.Stalled && s.Bytes == o.Bytes &&
 		s.Failure == o.Failure && s.Joint == o.Joint && s.FollowedTarget == o.FollowedTarget && s.Transfer == o.Transfer && s.Waits == o.Waits && s.WaitsFor == o.WaitsFor &&
 		slices.Equal(s.VoterIDs, o.VoterIDs) && slices.Equal(s.LearnerIDs, o.LearnerIDs) &&
 		slices.Equal(s.OutgoingIDs, o.OutgoingIDs) && slices.Equal(s.Progress, o.Progress)

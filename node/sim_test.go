@@ -90,6 +90,10 @@ type simNode struct {
 }
 
 func (n *simNode) Send(to raftcore.NodeID, env *raftv1.Envelope) { n.link.Send(uint64(to), env) }
+func (n *simNode) SendReport(to raftcore.NodeID, r *raftv1.NodeReport) {
+	n.link.SendReport(uint64(to), r)
+}
+
 func (n *simNode) SendControl(to raftcore.NodeID, c *raftv1.Control) {
 	n.link.SendControl(uint64(to), c)
 }

@@ -43,6 +43,9 @@ func (s sender) SendSnapshot(to raftcore.NodeID, source *actors.SnapshotSource) 
 // SendControl is part of router.Sender.
 func (s sender) SendControl(to raftcore.NodeID, c *raftv1.Control) { s.t.SendControl(uint64(to), c) }
 
+// SendReport is part of router.Sender.
+func (s sender) SendReport(to raftcore.NodeID, r *raftv1.NodeReport) { s.t.SendReport(uint64(to), r) }
+
 func (n *Node) identity() store.Node {
 	n.idMu.Lock()
 	defer n.idMu.Unlock()

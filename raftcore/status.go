@@ -65,6 +65,9 @@ type Progress struct {
 	Active  bool // heard from within the last election timeout
 }
 
+// CaughtUp says that the member was heard of lately and lacks no more than what is under way to it.
+func (p *Progress) CaughtUp(commit Index) bool { return p.caughtUp(commit) }
+
 // Progress returns what this leader knows about the members, itself included, by ascending id.
 // Another replica than the leader knows nothing and returns nil.
 func (c *Core) Progress() []Progress { return c.AppendProgress(nil) }

@@ -25,6 +25,7 @@ func (r *Router) dispatch(ctx actor.Context, items []Routed) {
 
 // frame splits a peer's frame into one message per group, in the order in which the groups come up.
 func (r *Router) frame(ctx actor.Context, m *Frame) {
+	r.hearing.from(m.From)
 	for _, h := range m.Frame.GetHeartbeats() {
 		if in := r.inboundOf(ctx, m.From, h.GetGroupId()); in != nil {
 			in.Heartbeats = append(in.Heartbeats, h)
@@ -42,7 +43,10 @@ func (r *Router) frame(ctx actor.Context, m *Frame) {
 	clear(r.order)
 	r.order = r.order[:0]
 	for _, c := range m.Frame.GetControls() {
-		r.control(m.From, c)
+		r.control(ctx, m.From, c)
+	}
+	if rep := m.Frame.GetReport(); rep != nil {
+		r.reported(ctx, m.From, rep)
 	}
 }
 
@@ -65,20 +69,6 @@ func (r *Router) inboundOf(ctx actor.Context, from raftcore.NodeID, group uint64
 	r.inbound[g] = in
 	r.order = append(r.order, h)
 	return in
-}
-
-// control takes note of what a peer says about its replicas. A group unknown there, or a failed replica, is
-// what Raft already sees as silence.
-func (r *Router) control(from raftcore.NodeID, c *raftv1.Control) {
-	switch c.GetKind() {
-	case raftv1.Control_KIND_GROUP_UNKNOWN:
-		r.cfg.Counters.PeerGroupUnknown.Add(1)
-	case raftv1.Control_KIND_DISK_FULL:
-		r.peerFull(from)
-	case raftv1.Control_KIND_REPLICA_FAILED:
-		r.cfg.Counters.PeerReplicaFailed.Add(1)
-		r.cfg.Replica.Logger.Warn("a peer's replica has failed", "node", from, "group", c.GetGroupId())
-	}
 }
 
 func (r *Router) lost(ctx actor.Context, m *Lost) {

@@ -23,7 +23,9 @@ type alone struct{}
 
 func (alone) Send(raftcore.NodeID, *raftv1.Envelope)       {}
 func (alone) SendControl(raftcore.NodeID, *raftv1.Control) {}
-func (alone) NowMillis() int64                             { return time.Now().UnixMilli() }
+
+func (alone) SendReport(raftcore.NodeID, *raftv1.NodeReport) {}
+func (alone) NowMillis() int64                               { return time.Now().UnixMilli() }
 
 // startAlone starts the actors of a node whose metadata group it is the only member of, on a store in memory.
 func startAlone(counters *router.Counters) (*router.Core, error) {

@@ -58,6 +58,10 @@ type testNode struct {
 // Send, SendControl and NowMillis make it the Sender and Clock of its Core.
 func (n *testNode) Send(to raftcore.NodeID, e *raftv1.Envelope) { n.link.Send(uint64(to), e) }
 
+func (n *testNode) SendReport(to raftcore.NodeID, r *raftv1.NodeReport) {
+	n.link.SendReport(uint64(to), r)
+}
+
 func (n *testNode) SendControl(to raftcore.NodeID, c *raftv1.Control) {
 	n.link.SendControl(uint64(to), c)
 }

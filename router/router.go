@@ -21,6 +21,8 @@ import (
 type Sender interface {
 	actors.Sender
 	SendControl(to raftcore.NodeID, c *raftv1.Control)
+	// SendReport sets what a node is told next of this one; the newest counts.
+	SendReport(to raftcore.NodeID, r *raftv1.NodeReport)
 }
 
 // Config says what a Router works with. Replica is the template for the replicas that it spawns: Group,
@@ -31,7 +33,9 @@ type Config struct {
 	Tables   *Tables
 	Counters *Counters
 	Writer   actors.LogWriterConfig
-	Props    []actor.PropsOption // the dispatcher of all actors; empty = protoactor's default
+	// Controller says how the cluster is kept; the Router fills in what it knows itself.
+	Controller actors.ControllerConfig
+	Props      []actor.PropsOption // the dispatcher of all actors; empty = protoactor's default
 	// MetadataKeep is what the metadata group's log keeps of what is applied; zero = 4096 entries or 16 MiB.
 	MetadataKeep actors.Keep
 }
@@ -45,8 +49,12 @@ type Router struct {
 	cfg    Config
 	writer *actor.PID
 	clock  *actor.PID
-	groups map[raftcore.GroupID]*Hosted
-	birth  map[raftcore.GroupID]bool // the first batch is on its way to the disk
+	// controller is nil after it has failed: the node goes on, and another one's takes over with leadership.
+	controller *actor.PID
+	hearing    hearing
+	reportFrom int // where the next report goes on among the groups led here
+	groups     map[raftcore.GroupID]*Hosted
+	birth      map[raftcore.GroupID]bool // the first batch is on its way to the disk
 	// buried are the replicas that were deleted here, of each group the latest. Born again, it would vote twice.
 	buried   map[raftcore.GroupID]raftcore.ReplicaID
 	removing map[raftcore.GroupID]*removing
@@ -68,6 +76,7 @@ func Props(cfg Config) *actor.Props {
 		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, buried: map[raftcore.GroupID]raftcore.ReplicaID{},
 		removing: map[raftcore.GroupID]*removing{}, byPID: map[string]*Hosted{},
 		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{}, full: map[raftcore.NodeID]int{},
+		hearing: hearing{heard: map[raftcore.NodeID]int{}},
 	}
 	opts := append([]actor.PropsOption{
 		actor.WithSupervisor(actors.StopAndReport(r.childFailed)), actor.WithGuardian(actors.StopAndReport(r.failed)),
@@ -83,8 +92,9 @@ func (r *Router) Receive(ctx actor.Context) {
 	case *Frame:
 		r.frame(ctx, m)
 	case *actors.ClockTick:
-		ctx.Send(r.clock, m)
-		r.tellSpace()
+		r.tick(ctx, m)
+	case *actors.AskTransfer:
+		r.askTransfer(ctx, m)
 	case *Lost:
 		r.lost(ctx, m)
 	case *NodeGone:
@@ -108,6 +118,7 @@ func (r *Router) Receive(ctx actor.Context) {
 func (r *Router) start(ctx actor.Context) {
 	r.writer = ctx.SpawnPrefix(actors.LogWriterProps(r.cfg.Writer, r.cfg.Props...), "log")
 	r.clock = ctx.SpawnPrefix(actors.ClockProps(r.cfg.Props...), "clock")
+	r.startController(ctx)
 	stored, err := r.stored()
 	if err != nil {
 		r.cfg.Writer.OnFailure(fmt.Errorf("reading which groups are stored: %w", err))
@@ -165,6 +176,11 @@ func (r *Router) vouch(g raftcore.GroupID) func(raftcore.ReplicaID, raftcore.Nod
 
 // childFailed marks the replica that broke an invariant; the other groups go on.
 func (r *Router) childFailed(child *actor.PID, reason any) {
+	if r.controller != nil && child.Id == r.controller.Id {
+		r.controller = nil
+		r.cfg.Replica.Logger.Error("the controller failed", "reason", reason)
+		return
+	}
 	h, ok := r.byPID[child.Id]
 	if !ok { // the LogWriter or the Clock: nothing works without them
 		r.cfg.Writer.OnFailure(fmt.Errorf("actor %s failed: %v", child.Id, reason))

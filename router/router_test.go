@@ -23,6 +23,7 @@ type coreRig struct {
 	core     *Core
 	counters Counters
 	controls []*raftv1.Control
+	reports  []*raftv1.NodeReport
 	failed   []error
 	panics   bool
 }
@@ -39,6 +40,10 @@ func (r *coreRig) run() {
 }
 
 func (r *coreRig) Send(raftcore.NodeID, *raftv1.Envelope) {}
+
+func (r *coreRig) SendReport(_ raftcore.NodeID, rep *raftv1.NodeReport) {
+	r.reports = append(r.reports, rep)
+}
 
 func (r *coreRig) SendControl(_ raftcore.NodeID, c *raftv1.Control) {
 	r.controls = append(r.controls, c)

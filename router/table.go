@@ -45,7 +45,12 @@ func (t *Table) Hosted(g raftcore.GroupID) (*Hosted, bool) {
 func (t *Table) Groups() []raftcore.GroupID { return slices.Sorted(maps.Keys(t.groups)) }
 
 // Tables is where the Router publishes its table. The zero value is not usable; see NewTables.
-type Tables struct{ p atomic.Pointer[Table] }
+type Tables struct {
+	p    atomic.Pointer[Table]
+	live atomic.Pointer[Liveness]
+	// Findings is where the Controller says what it can't do.
+	Findings actors.FindingBoard
+}
 
 // NewTables returns a place with an empty table.
 func NewTables() *Tables {
@@ -53,6 +58,9 @@ func NewTables() *Tables {
 	t.p.Store(&Table{Meta: metadata.Empty()})
 	return t
 }
+
+// Liveness returns who was heard of lately, as of the last tick.
+func (t *Tables) Liveness() *Liveness { return t.live.Load() }
 
 // Load returns the latest table.
 func (t *Tables) Load() *Table { return t.p.Load() }

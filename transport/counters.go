@@ -14,6 +14,7 @@ type Counters struct {
 	HeartbeatsSent, HeartbeatsReceived atomic.Uint64
 	ControlsSent, ControlsReceived     atomic.Uint64
 	HeartbeatsFolded, ControlsFolded   atomic.Uint64
+	ReportsSent, ReportsFolded         atomic.Uint64
 	LossesReported                     atomic.Uint64
 	BytesSent, BytesReceived           atomic.Uint64
 	Connects, ConnectionsLost          atomic.Uint64
@@ -28,8 +29,8 @@ type Counters struct {
 	// Faults of an Inproc network: frames lost, doubled, and caught by a cut.
 	FramesLost, FramesDoubled, FramesCut atomic.Uint64
 
-	envelopesDropped, controlsDropped [fates]atomic.Uint64
-	refused                           [len(refusals)]atomic.Uint64
+	envelopesDropped, controlsDropped, reportsDropped [fates]atomic.Uint64
+	refused                                           [len(refusals)]atomic.Uint64
 }
 
 type namedCounter struct {
@@ -49,6 +50,8 @@ func (c *Counters) plain() []namedCounter {
 		{"transport_controls_sent_total", "Controls sent in frames.", &c.ControlsSent},
 		{"transport_controls_received_total", "Controls received in frames.", &c.ControlsReceived},
 		{"transport_controls_folded_total", "Controls that a newer one replaced before they were sent.", &c.ControlsFolded},
+		{"transport_reports_sent_total", "Reports on this node sent to the leader of the metadata group.", &c.ReportsSent},
+		{"transport_reports_folded_total", "Reports that a newer one replaced before they were sent.", &c.ReportsFolded},
 		{"transport_losses_reported_total", "Groups told that an append to a peer was, or may have been, lost.", &c.LossesReported},
 		{"transport_bytes_sent_total", "Bytes written to peer connections.", &c.BytesSent},
 		{"transport_bytes_received_total", "Bytes read from peer connections.", &c.BytesReceived},
@@ -81,6 +84,9 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	}
 	for fate := NotConnected; fate < fates; fate++ {
 		f("transport_controls_dropped_total", "reason", fate.String(), "Controls dropped before they were sent.", c.controlsDropped[fate].Load())
+	}
+	for fate := NotConnected; fate < fates; fate++ {
+		f("transport_reports_dropped_total", "reason", fate.String(), "Reports dropped before they were sent.", c.reportsDropped[fate].Load())
 	}
 	for i := range refusals {
 		f("transport_refused_total", "reason", refusals[i].reason, "Handshakes, frames and unary calls refused.", c.refused[i].Load())
@@ -122,6 +128,15 @@ func (c *Counters) control(f Fate) {
 	}
 }
 
+func (c *Counters) report(f Fate) {
+	switch {
+	case f.Dropped():
+		c.reportsDropped[f].Add(1)
+	case f == Folded:
+		c.ReportsFolded.Add(1)
+	}
+}
+
 func (c *Counters) failed(envelopes, controls int) {
 	c.envelopesDropped[ConnectionLost].Add(uint64(envelopes))
 	c.controlsDropped[ConnectionLost].Add(uint64(controls))
@@ -132,6 +147,9 @@ func (c *Counters) sent(f *raftv1.Frame) {
 	c.EnvelopesSent.Add(uint64(len(f.GetEnvelopes())))
 	c.HeartbeatsSent.Add(uint64(len(f.GetHeartbeats())))
 	c.ControlsSent.Add(uint64(len(f.GetControls())))
+	if f.GetReport() != nil {
+		c.ReportsSent.Add(1)
+	}
 }
 
 func (c *Counters) received(f *raftv1.Frame) {

@@ -134,6 +134,11 @@ func (l *InprocLink) SendControl(to uint64, c *raftv1.Control) {
 	l.net.counters.control(l.net.send(l, to, func(o *Outbox) Fate { return o.AddControl(c) }))
 }
 
+// SendReport does what Transport.SendReport does.
+func (l *InprocLink) SendReport(to uint64, r *raftv1.NodeReport) {
+	l.net.counters.report(l.net.send(l, to, func(o *Outbox) Fate { return o.SetReport(r) }))
+}
+
 // Connected says that the node is attached and the way to it is not cut.
 func (l *InprocLink) Connected(node uint64) bool {
 	l.net.mu.Lock()

@@ -4,15 +4,16 @@ import "time"
 
 // Limits in bytes. The configurable ones are the defaults of Config.
 const (
-	envelopeBytesMax     = 16 << 20 // one envelope, estimated as on the wire
-	queueBytesMax        = 64 << 20 // waiting for one peer; above it appends are dropped
-	queueReserveBytesMax = 16 << 20 // on top, for everything that is not an append
-	frameFillBytesMax    = 1 << 20  // a frame is filled up to here, so that bulk never delays heartbeats for long
-	bulkEnvelopeBytesMin = 64 << 10 // from here an envelope waits in the bulk lane
-	frameOverheadBytes   = 4 << 10  // header and framing of one frame
-	lostWindowBytes      = 32 << 20 // at least the appends of the last so many bytes count as lost with a connection
-	receiveWindowBytes   = 8 << 20  // HTTP/2 window of one stream: what a peer may have sent that we have not read
-	connWindowBytes      = 16 << 20 // of one connection
+	envelopeBytesMax     = 16 << 20  // one envelope, estimated as on the wire
+	queueBytesMax        = 64 << 20  // waiting for one peer; above it appends are dropped
+	queueReserveBytesMax = 16 << 20  // on top, for everything that is not an append
+	frameFillBytesMax    = 1 << 20   // a frame is filled up to here, so that bulk never delays heartbeats for long
+	bulkEnvelopeBytesMin = 64 << 10  // from here an envelope waits in the bulk lane
+	reportBytesMax       = 512 << 10 // a node's report
+	frameOverheadBytes   = 4 << 10   // header and framing of one frame
+	lostWindowBytes      = 32 << 20  // at least the appends of the last so many bytes count as lost with a connection
+	receiveWindowBytes   = 8 << 20   // HTTP/2 window of one stream: what a peer may have sent that we have not read
+	connWindowBytes      = 16 << 20  // of one connection
 	ioBufferBytes        = 128 << 10
 	headerListBytesMax   = 8 << 10
 	probeBytesMax        = 64 << 10

@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -42,8 +44,9 @@ func (f Fate) Dropped() bool { return f >= NotConnected }
 //  1. heartbeats and their answers, only the newest of each (group, from, to, response), and beside it the
 //     newest that carries a read-index context, which may never be lost to one without;
 //  2. controls, only the newest of each (kind, group, replica);
-//  3. the small lane: envelopes under bulkEnvelopeBytesMin, first in first out;
-//  4. the bulk lane: the others, and after them whatever their groups send while one still waits there.
+//  3. the report, only the newest;
+//  4. the small lane: envelopes under bulkEnvelopeBytesMin, first in first out;
+//  5. the bulk lane: the others, and after them whatever their groups send while one still waits there.
 //
 // So heartbeats pass everything, small messages pass bulk catch-up of other groups, and every group's
 // envelopes leave in the order in which they came. Nothing starves: heartbeats, controls and the small lane
@@ -57,6 +60,7 @@ type Outbox struct {
 	state      linkState
 	heartbeats latest[heartbeatKey, *raftv1.GroupHeartbeat]
 	controls   latest[controlKey, *raftv1.Control]
+	report     *raftv1.NodeReport // nil = none waits
 	small      fifo[waiting]
 	bulk       fifo[waiting]
 	// Invariant: bulkGroups counts the envelopes of each group in bulk; a group in it adds only there.
@@ -130,7 +134,7 @@ func (o *Outbox) Fail() (envelopes, controls int) {
 	}
 	o.heartbeats, o.controls = latest[heartbeatKey, *raftv1.GroupHeartbeat]{}, latest[controlKey, *raftv1.Control]{}
 	clear(o.bulkGroups)
-	o.bytes = 0
+	o.bytes, o.report = 0, nil // the next report says it all again
 	return envelopes, controls
 }
 
@@ -177,9 +181,30 @@ func (o *Outbox) AddControl(c *raftv1.Control) Fate {
 	return Queued
 }
 
+// SetReport takes r, in place of one that still waits, unless it is dropped.
+func (o *Outbox) SetReport(r *raftv1.NodeReport) Fate {
+	switch size := proto.Size(r); {
+	case r == nil:
+		return Malformed
+	case o.state == linkDown:
+		return NotConnected
+	case size > reportBytesMax:
+		return EnvelopeTooBig
+	case o.bytes+size-proto.Size(o.report) > o.limits.QueueBytesMax+queueReserveBytesMax:
+		return QueueFull
+	default:
+		replaced := o.report != nil
+		o.bytes += size - proto.Size(o.report)
+		if o.report = r; replaced {
+			return Folded
+		}
+		return Queued
+	}
+}
+
 // Waiting says that TakeFrame would return a frame.
 func (o *Outbox) Waiting() bool {
-	return o.state == linkUp && o.heartbeats.len()+o.controls.len()+o.small.len()+o.bulk.len() > 0
+	return o.state == linkUp && (o.report != nil || o.heartbeats.len()+o.controls.len()+o.small.len()+o.bulk.len() > 0)
 }
 
 // TakeFrame removes and returns the next frame, without header, filled to maxBytes; nil when nothing waits
@@ -197,6 +222,11 @@ func (o *Outbox) TakeFrame(maxBytes int) *raftv1.Frame {
 	for o.controls.len() > 0 && (left > 0 || f.Controls == nil) {
 		f.Controls = append(f.Controls, o.controls.pop())
 		left -= o.release(controlBytes)
+	}
+	if o.report != nil {
+		f.Report = o.report
+		left -= o.release(proto.Size(o.report))
+		o.report = nil
 	}
 	for first := true; o.small.len() > 0 && (first || o.small.front().size <= left); first = false {
 		left -= o.takeEnvelope(&o.small, f)

@@ -85,6 +85,33 @@ func TestControlsAreFoldedAndBounded(t *testing.T) {
 	}
 }
 
+func TestOnlyTheNewestReportWaitsAndAConnectionTakesItWithIt(t *testing.T) {
+	o := NewOutbox(Limits{})
+	report := func(n uint32) *raftv1.NodeReport { return &raftv1.NodeReport{LedCount: n} }
+	if f := o.SetReport(report(1)); f != NotConnected || o.Waiting() {
+		t.Fatalf("down: %v", f)
+	}
+	o.Open()
+	o.Up()
+	if a, b := o.SetReport(report(2)), o.SetReport(report(3)); a != Queued || b != Folded {
+		t.Fatalf("%v, %v", a, b)
+	}
+	if f := o.TakeFrame(1); f.GetReport().GetLedCount() != 3 || o.Waiting() || o.bytes != 0 {
+		t.Fatalf("%v; %d bytes left", f, o.bytes)
+	}
+	huge := &raftv1.NodeReport{Failed: []*raftv1.FailedReplica{{Reason: string(make([]byte, reportBytesMax))}}}
+	if a, b := o.SetReport(nil), o.SetReport(huge); a != Malformed || b != EnvelopeTooBig {
+		t.Fatalf("%v, %v", a, b)
+	}
+	o.SetReport(report(4))
+	o.Fail()
+	o.Open()
+	o.Up()
+	if o.Waiting() || o.bytes != 0 {
+		t.Fatal("a report outlived its connection")
+	}
+}
+
 func TestSmallMessagesPassBulkOfOtherGroupsButNotOfTheirOwn(t *testing.T) {
 	o := upOutbox(Limits{})
 	o.Add(message(typeAppend, 1, 1, 900<<10))

@@ -38,6 +38,15 @@ func (q *queue) addControl(c *raftv1.Control) Fate {
 	return fate
 }
 
+func (q *queue) setReport(r *raftv1.NodeReport) Fate {
+	q.mu.Lock()
+	fate := q.out.SetReport(r)
+	rouse := q.rouse()
+	q.mu.Unlock()
+	q.signal(rouse)
+	return fate
+}
+
 // take returns the groups whose loss is to be reported and the next frame. When it returns neither, the
 // next add that changes that will wake the owner.
 func (q *queue) take() (lost []uint64, f *raftv1.Frame) {

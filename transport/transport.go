@@ -134,6 +134,17 @@ func (t *Transport) SendControl(to uint64, c *raftv1.Control) {
 	t.counters.control(p.queue.addControl(c))
 }
 
+// SendReport sets what node to is told next of this node, in place of what still waits. It goes out only on our
+// own Exchange. It never blocks and never fails; a lost report is made good by the next.
+func (t *Transport) SendReport(to uint64, r *raftv1.NodeReport) {
+	p := (*t.peers.Load())[to]
+	if p == nil {
+		t.counters.report(UnknownPeer)
+		return
+	}
+	t.counters.report(p.queue.setReport(r))
+}
+
 // Connected says that our Exchange to the node is open, both handshakes done.
 func (t *Transport) Connected(node uint64) bool {
 	p := (*t.peers.Load())[node]

@@ -73,7 +73,19 @@ func (o *devOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 	}
 	o.greet(stderr, nodes, time.Since(begin))
 	failed := firstFailure(ctx, nodes)
-	return errors.Join(failed, closeAll(nodes))
+	return errors.Join(failed, o.stop(nodes, logger))
+}
+
+// stop stops the nodes, one after the other as long as those left can take over, then the rest at once.
+func (o *devOptions) stop(nodes []*node.Node, logger *slog.Logger) error {
+	var errs []error
+	for majority := len(nodes)/2 + 1; len(nodes) > majority; nodes = nodes[1:] {
+		if nodes[0].Err() == nil {
+			handOver(nodes[0], logger)
+		}
+		errs = append(errs, nodes[0].Close())
+	}
+	return errors.Join(append(errs, closeAll(nodes))...)
 }
 
 func (o *devOptions) validate(stderr io.Writer) (*slog.Logger, error) {

@@ -46,8 +46,23 @@ func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
 	case <-ctx.Done():
 	case <-n.Done():
 	}
+	if n.Err() == nil {
+		handOver(n, logger)
+	}
 	logger.Info("stopping", "node", n.ID())
 	return errors.Join(n.Err(), n.Close())
+}
+
+// handoverTimeout bounds how long a node that stops waits for others to take over what it leads.
+const handoverTimeout = 10 * time.Second
+
+// handOver lets others lead what the node leads. That it may be left undone is no failure: they elect then.
+func handOver(n *node.Node, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), handoverTimeout)
+	defer cancel()
+	if err := n.Handover(ctx); err != nil {
+		logger.Warn("leadership not handed over", "node", n.ID(), "err", err)
+	}
 }
 
 // announce says when the node is ready, and what it waits for until then.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -89,6 +90,18 @@ func (c *Cluster) Kill(id int) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("node %d does not run: %w", id, c.Err())
 	}
 	return p.kill()
+}
+
+// Stop sends SIGTERM to node id, waits for its end, and returns its exit code.
+func (c *Cluster) Stop(id int) (code int, err error) {
+	p := c.running[id]
+	if p == nil || !p.running() {
+		return 0, fmt.Errorf("node %d does not run: %w", id, c.Err())
+	}
+	if _, err := p.end(syscall.SIGTERM); err != nil {
+		return 0, err
+	}
+	return p.cmd.ProcessState.ExitCode(), nil
 }
 
 // Wait waits until node id has ended by itself, and returns its exit code.

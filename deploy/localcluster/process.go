@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -38,11 +39,14 @@ func (p *process) wait() {
 }
 
 // kill sends SIGKILL, waits for the end, and returns the time right before the signal.
-func (p *process) kill() (time.Time, error) {
+func (p *process) kill() (time.Time, error) { return p.end(syscall.SIGKILL) }
+
+// end sends a signal that ends the process, and waits for that.
+func (p *process) end(signal syscall.Signal) (time.Time, error) {
 	p.killed.Store(true)
 	at := time.Now()
-	if err := p.cmd.Process.Kill(); err != nil {
-		return at, fmt.Errorf("killing process %d: %w", p.cmd.Process.Pid, err)
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		return at, fmt.Errorf("sending %v to process %d: %w", signal, p.cmd.Process.Pid, err)
 	}
 	<-p.ended
 	return at, nil

@@ -1465,7 +1465,9 @@ type NodeReport struct {
 	// A write has not been synced for an election timeout.
 	DiskStalled bool `protobuf:"varint,5,opt,name=disk_stalled,json=diskStalled,proto3" json:"disk_stalled,omitempty"`
 	// How many groups it leads.
-	LedCount      uint32 `protobuf:"varint,6,opt,name=led_count,json=ledCount,proto3" json:"led_count,omitempty"`
+	LedCount uint32 `protobuf:"varint,6,opt,name=led_count,json=ledCount,proto3" json:"led_count,omitempty"`
+	// Its disk has no room for appends.
+	DiskFull      bool `protobuf:"varint,7,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1542,6 +1544,13 @@ func (x *NodeReport) GetLedCount() uint32 {
 	return 0
 }
 
+func (x *NodeReport) GetDiskFull() bool {
+	if x != nil {
+		return x.DiskFull
+	}
+	return false
+}
+
 // LedGroup is a group as its leader sees it.
 type LedGroup struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1554,7 +1563,11 @@ type LedGroup struct {
 	// The leader's replica id.
 	LeaderId uint64 `protobuf:"varint,4,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
 	// Members that are not caught up or were not heard of lately.
-	Lagging       []uint64 `protobuf:"varint,5,rep,packed,name=lagging,proto3" json:"lagging,omitempty"`
+	Lagging []uint64 `protobuf:"varint,5,rep,packed,name=lagging,proto3" json:"lagging,omitempty"`
+	// The latest target of the group that its leader's replica was told; 0 = none.
+	TargetId uint64 `protobuf:"varint,6,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	// What the group waits for on the way there, for people; empty = nothing.
+	Waits         string `protobuf:"bytes,7,opt,name=waits,proto3" json:"waits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1622,6 +1635,20 @@ func (x *LedGroup) GetLagging() []uint64 {
 		return x.Lagging
 	}
 	return nil
+}
+
+func (x *LedGroup) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
+func (x *LedGroup) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
 }
 
 // FailedReplica is a replica that has stopped.
@@ -2376,7 +2403,7 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\tenvelopes\x18\x03 \x03(\v2\x1b.multiraft.raft.v1.EnvelopeR\tenvelopes\x126\n" +
 	"\bcontrols\x18\x04 \x03(\v2\x1a.multiraft.raft.v1.ControlR\bcontrols\x127\n" +
 	"\x06traces\x18\x05 \x03(\v2\x1f.multiraft.raft.v1.TraceContextR\x06traces\x125\n" +
-	"\x06report\x18\x06 \x01(\v2\x1d.multiraft.raft.v1.NodeReportR\x06report\"\xfc\x01\n" +
+	"\x06report\x18\x06 \x01(\v2\x1d.multiraft.raft.v1.NodeReportR\x06report\"\x99\x02\n" +
 	"\n" +
 	"NodeReport\x12-\n" +
 	"\x03led\x18\x01 \x03(\v2\x1b.multiraft.raft.v1.LedGroupR\x03led\x128\n" +
@@ -2385,14 +2412,17 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"disk_bytes\x18\x03 \x01(\x04R\tdiskBytes\x12&\n" +
 	"\x0fdisk_free_bytes\x18\x04 \x01(\x04R\rdiskFreeBytes\x12!\n" +
 	"\fdisk_stalled\x18\x05 \x01(\bR\vdiskStalled\x12\x1b\n" +
-	"\tled_count\x18\x06 \x01(\rR\bledCount\"\xad\x01\n" +
+	"\tled_count\x18\x06 \x01(\rR\bledCount\x12\x1b\n" +
+	"\tdisk_full\x18\a \x01(\bR\bdiskFull\"\xe0\x01\n" +
 	"\bLedGroup\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
 	"\n" +
 	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\x12\x1b\n" +
 	"\tleader_id\x18\x04 \x01(\x04R\bleaderId\x12\x18\n" +
-	"\alagging\x18\x05 \x03(\x04R\alagging\"a\n" +
+	"\alagging\x18\x05 \x03(\x04R\alagging\x12\x1b\n" +
+	"\ttarget_id\x18\x06 \x01(\x04R\btargetId\x12\x14\n" +
+	"\x05waits\x18\a \x01(\tR\x05waits\"a\n" +
 	"\rFailedReplica\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x1d\n" +
 	"\n" +
