@@ -85,6 +85,7 @@ func (n *node) start() {
 	n.up, n.doomed, n.paused, n.parked = true, false, false, nil
 	n.seen, n.open = map[raftcore.GroupID]*actors.Status{}, map[any]string{}
 	n.quiet = n.w.now
+	n.watchDisk()
 	n.disk = &disk{n: n, life: n.life, mem: n.mem, quiet: n.w.now}
 	self, boot, err := n.nextStart()
 	if err != nil {

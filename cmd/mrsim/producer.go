@@ -18,6 +18,8 @@ const (
 	requestTimeout  = 2 * time.Second
 	clientDelayMax  = 15 * time.Millisecond
 	clientLossMille = 20
+	clientSlowMille = 20
+	clientSlowMax   = time.Second
 )
 
 // producer appends to one partition. An idempotent one follows the rules of the real client (client/lane.go):
@@ -58,7 +60,11 @@ type line struct{ last time.Duration }
 
 // arrival returns when something sent now arrives.
 func (l *line) arrival(w *world) time.Duration {
-	l.last = max(l.last, w.now+w.between(time.Millisecond/10, clientDelayMax))
+	delay := w.between(time.Millisecond/10, clientDelayMax)
+	if w.faulty && w.chance(clientSlowMille) {
+		delay = w.between(clientDelayMax, clientSlowMax)
+	}
+	l.last = max(l.last, w.now+delay)
 	return l.last
 }
 
@@ -339,5 +345,5 @@ func (p *producer) again() {
 // fenced off or stored, and nobody asks any more.
 func (p *producer) rebirth() {
 	p.epoch++
-	p.seq, p.queue, p.stalled = 0, nil, false
+	p.seq, p.queue, p.stalled, p.line = 0, nil, false, line{}
 }

@@ -102,10 +102,7 @@ func (w *world) served(n *node, l *ledger, from raftcore.Offset, p piece) {
 
 // end asks for the linearizable bounds.
 func (r *reader) end(l *ledger) {
-	n := r.w.leaderOf(l.group)
-	if n == nil || r.w.chance(200) {
-		n = r.w.anyNode() // somebody who may not know yet that it leads no more
-	}
+	n := r.w.anyLeader(l.group)
 	if n == nil {
 		return
 	}
@@ -116,6 +113,19 @@ func (r *reader) end(l *ledger) {
 			n.core.Dispatch(router.Routed{Group: l.group, Msg: &actors.ReadEnd{Reply: call}})
 		}
 	})
+}
+
+// anyLeader returns one of those that say they lead a group: somebody may not know yet that it leads no more.
+func (w *world) anyLeader(g raftcore.GroupID) (found *node) {
+	n := 0
+	for _, m := range w.nodes {
+		if s := m.status(g); s != nil && s.Role == raftcore.Leader {
+			if n++; w.rnd.IntN(n) == 0 {
+				found = m
+			}
+		}
+	}
+	return found
 }
 
 type endCall struct {

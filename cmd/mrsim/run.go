@@ -37,6 +37,7 @@ func run(seed uint64, say func(string)) result {
 	w.work()
 	calm := w.calm()
 	w.heal()
+	w.drill()
 	windows := w.judge()
 	w.networkFaults()
 	r := result{Seed: seed, Trace: w.trace, Simulated: w.now, Acked: w.acked, Fired: w.fired, Calm: calm, Windows: windows}
@@ -212,6 +213,28 @@ func (w *world) heal() {
 		w.violate("liveness", "not alike %v after everybody has healed: %s%s", healingMax, w.pending(), w.unlike())
 	}
 }
+
+// drill pauses a leader for about an election timeout, in some worlds, when all else is well. If nobody else has
+// been elected meanwhile it goes on leading (watchDeposed): the ticks that it missed are no silence of others.
+func (w *world) drill() {
+	if w.broken != nil || !w.chance(drillMille) {
+		return
+	}
+	w.until(w.now + steady + 2*electionTimeout)
+	groups := w.groups()
+	n := w.leaderOf(groups[w.rnd.IntN(len(groups))])
+	if n == nil || w.broken != nil {
+		return
+	}
+	n.paused = true
+	w.until(w.now + w.between(electionTimeout, 3*electionTimeout/2))
+	n.resume()
+	if !w.await(calmMax, w.idle) || !w.await(healingMax, func() bool { return w.unlike() == "" }) {
+		w.violate("liveness", "not over %v after a drill: %s%s", calmMax, w.pending(), w.unlike())
+	}
+}
+
+const drillMille = 200
 
 func (n *node) failed() bool {
 	for _, g := range n.core.Table().Groups() {

@@ -106,7 +106,7 @@ const steady = 3 * electionTimeout
 // watchDeposed looks at a leader that gives up in its own term, as CheckQuorum makes it do when a majority
 // has been silent: not while its majority was there all the time. A pause of its own is no reason.
 func (w *world) watchDeposed(n *node, last, s *actors.Status) {
-	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.shape.lossPerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
+	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
 		return
 	}
 	for _, count := range w.cuts {
@@ -137,6 +137,40 @@ func (n *node) healthy() bool {
 // sound says that nothing has been wrong with a disk for a while.
 func (d *disk) sound() bool {
 	return d.slowness == 0 && d.stalled <= d.n.w.now && d.n.w.now-d.quiet >= steady
+}
+
+// watchDisk looks at the logs that a node starts from: terms never fall along a log, nor are they above the
+// replica's own.
+func (n *node) watchDisk() {
+	v, err := n.mem.View()
+	if err != nil {
+		return
+	}
+	defer v.Close()
+	groups, err := store.Groups(v)
+	if err != nil {
+		n.w.violate("disk", "node %d: %v", n.id, err)
+		return
+	}
+	for _, g := range groups {
+		if g.Tombstone {
+			continue
+		}
+		s, err := store.Inspect(v, g.Group)
+		if err != nil {
+			n.w.violate("disk", "node %d: %v", n.id, err)
+			return
+		}
+		term := uint64(0)
+		for i := s.Truncated + 1; i <= s.Last; i++ {
+			at, _, err := store.EntryData(v, g.Group, g.Generation, i)
+			if err != nil || at.Term < term || at.Term > s.Term {
+				n.w.violate("disk", "node %d, group %d: entry %d is of term %d, after term %d, hard state %d (%v)", n.id, g.Group, i, at.Term, term, s.Term, err)
+				return
+			}
+			term = at.Term
+		}
+	}
 }
 
 // promises holds what leaves a node against what is synced on its disk at that moment. One commit may hold

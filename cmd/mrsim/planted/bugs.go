@@ -58,7 +58,7 @@ func parse(name, text string) (Bug, error) {
 		return b, errors.New("want words, then a line that starts with \"file\"")
 	}
 	for _, part := range strings.Split(rest, "\n"+fileMark) {
-		file, body, _ := strings.Cut(part, "\n")
+		file, body, _ := strings.Cut(part+"\n", "\n") // the newline before the next file is gone
 		for {
 			body = strings.TrimLeft(body, "\n")
 			if body == "" {
