@@ -32,6 +32,7 @@ type Counters struct {
 	SnapshotsFailed    atomic.Uint64
 	SnapshotsBegun     atomic.Uint64
 	SnapshotChunks     atomic.Uint64
+	ChunksRefused      atomic.Uint64
 	SnapshotsInstalled atomic.Uint64
 	SnapshotsDropped   atomic.Uint64
 	Discarded          atomic.Uint64
@@ -56,6 +57,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_snapshots_ended_total", "result", "failed", "Snapshots sent by leaders here that have ended.", c.SnapshotsFailed.Load())
 	f("replica_snapshots_begun_total", "", "", "Snapshots that replicas here began to receive.", c.SnapshotsBegun.Load())
 	f("replica_snapshot_chunks_total", "", "", "Chunks of snapshots staged here.", c.SnapshotChunks.Load())
+	f("replica_snapshot_chunks_refused_total", "", "", "Chunks of snapshots refused here for what they hold.", c.ChunksRefused.Load())
 	f("replica_snapshots_installed_total", "", "", "Snapshots that took the place of a log here.", c.SnapshotsInstalled.Load())
 	f("replica_snapshots_dropped_total", "", "", "Snapshots staged here, in whole or in part, and dropped.", c.SnapshotsDropped.Load())
 	f("replica_entries_discarded_total", "", "", "Applied entries that replicas here discarded to bound their logs.", c.Discarded.Load())

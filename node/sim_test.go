@@ -97,6 +97,9 @@ func (n *simNode) SendReport(to raftcore.NodeID, r *raftv1.NodeReport) {
 func (n *simNode) SendControl(to raftcore.NodeID, c *raftv1.Control) {
 	n.link.SendControl(uint64(to), c)
 }
+func (n *simNode) SendSnapshot(to raftcore.NodeID, source *actors.SnapshotSource) {
+	n.link.SendSnapshot(uint64(to), source)
+}
 func (n *simNode) NowMillis() int64 { return n.w.now.Milliseconds() }
 
 // lifeDispatcher queues the mailboxes of one life of a node.
@@ -158,13 +161,14 @@ func (n *simNode) start() {
 	n.core = router.StartCore(router.Config{
 		Replica: actors.ReplicaConfig{
 			Node: raftcore.NodeID(n.id), Start: uint64(life), Log: kv, Clock: n,
-			Counters: &actors.Counters{}, Core: &raftcore.Counters{}, Logger: silent,
+			Snapshots: n, Counters: &actors.Counters{}, Core: &raftcore.Counters{}, Logger: silent,
 		},
 		Sender: n, Tables: router.NewTables(), Counters: &router.Counters{},
 		Writer: actors.LogWriterConfig{OnFailure: func(err error) { n.w.fail("node %d: storage: %v", n.id, err) }, Counters: &actors.Counters{}},
 		Props:  []actor.PropsOption{actor.WithDispatcher(lifeDispatcher{n, life})},
 	})
 	n.link = n.w.net.Attach(transport.Identity{Cluster: "sim", StoreID: fmt.Sprint("store-", n.id), Node: n.id, Start: uint64(life), BootID: boot}, tracer{n, n.core})
+	n.link.ServeSnapshots(tracer{n, n.core})
 	var beat func()
 	beat = func() {
 		if n.up && n.life == life {
@@ -194,6 +198,10 @@ func (t tracer) Frame(from uint64, f *raftv1.Frame) {
 	t.core.Frame(from, f)
 }
 
+func (t tracer) SnapshotChunk(from uint64, req *raftv1.InstallSnapshotRequest, reply func(*raftv1.InstallSnapshotResponse, error)) {
+	t.n.w.mix(uint64(t.n.w.now), from, t.n.id, req.GetOffset())
+	t.core.SnapshotChunk(from, req, reply)
+}
 func (t tracer) Lost(node uint64, groups []uint64) { t.core.Lost(node, groups) }
 func (t tracer) Gone(node uint64)                  { t.core.Gone(node) }
 
@@ -229,9 +237,9 @@ func (w *world) run(d time.Duration) {
 
 // leader returns the node that leads a group, as its own board says.
 func (w *world) leader(g raftcore.GroupID) *simNode {
-	for id := uint64(1); id <= 3; id++ {
-		if s := w.status(id, g); s != nil && s.Role == raftcore.Leader {
-			return w.nodes[id]
+	for id := range uint64(len(w.nodes)) {
+		if s := w.status(id+1, g); s != nil && s.Failure == "" && s.Role == raftcore.Leader {
+			return w.nodes[id+1]
 		}
 	}
 	return nil
@@ -357,9 +365,13 @@ func (w *world) read(id uint64) map[raftcore.Offset]uint64 {
 	}
 	defer v.Close()
 	records := map[raftcore.Offset]uint64{}
-	src := func(i raftcore.Index) (raftcore.Position, []byte, error) { return store.EntryData(v, simGroup, 1, i) }
+	gen, err := store.CurrentGeneration(v, simGroup)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	src := func(i raftcore.Index) (raftcore.Position, []byte, error) { return store.EntryData(v, simGroup, gen, i) }
 	for from := raftcore.Offset(0); ; {
-		chunk, err := partition.Read(v, store.MachinePrefix(simGroup, 1), src, from, 1<<20)
+		chunk, err := partition.Read(v, store.MachinePrefix(simGroup, gen), src, from, 1<<20)
 		if err != nil {
 			w.t.Fatal(err)
 		}
