@@ -12,7 +12,7 @@ type Counters struct {
 	UnknownMember       atomic.Uint64
 	LeaderStarts        atomic.Uint64
 	LeadersGone         atomic.Uint64
-	HeartbeatsHeld      atomic.Uint64
+	LeaderMessagesHeld  atomic.Uint64
 	Changes             atomic.Uint64
 	Transfers           atomic.Uint64
 	TransfersLost       atomic.Uint64
@@ -32,6 +32,7 @@ type Counters struct {
 	SnapshotsFailed    atomic.Uint64
 	SnapshotsBegun     atomic.Uint64
 	SnapshotChunks     atomic.Uint64
+	ChunksRefused      atomic.Uint64
 	SnapshotsInstalled atomic.Uint64
 	SnapshotsDropped   atomic.Uint64
 	Discarded          atomic.Uint64
@@ -47,7 +48,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_messages_without_member_total", "", "", "Messages dropped because their addressee is no member.", c.UnknownMember.Load())
 	f("replica_leader_starts_total", "", "", "Times that a replica here became leader.", c.LeaderStarts.Load())
 	f("replica_leaders_gone_total", "", "", "Leaders let go of because their process had ended.", c.LeadersGone.Load())
-	f("replica_heartbeats_held_total", "", "", "Heartbeats not sent because the disk has not synced for an election timeout.", c.HeartbeatsHeld.Load())
+	f("replica_leader_messages_held_total", "", "", "Heartbeats and appends not sent because the disk has not synced for an election timeout.", c.LeaderMessagesHeld.Load())
 	f("replica_membership_changes_total", "", "", "Membership changes proposed by leaders here.", c.Changes.Load())
 	f("replica_transfers_total", "", "", "Leadership transfers begun here.", c.Transfers.Load())
 	f("replica_transfers_failed_total", "", "", "Leadership transfers that another replica did not take.", c.TransfersLost.Load())
@@ -56,6 +57,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_snapshots_ended_total", "result", "failed", "Snapshots sent by leaders here that have ended.", c.SnapshotsFailed.Load())
 	f("replica_snapshots_begun_total", "", "", "Snapshots that replicas here began to receive.", c.SnapshotsBegun.Load())
 	f("replica_snapshot_chunks_total", "", "", "Chunks of snapshots staged here.", c.SnapshotChunks.Load())
+	f("replica_snapshot_chunks_refused_total", "", "", "Chunks of snapshots refused here for what they hold.", c.ChunksRefused.Load())
 	f("replica_snapshots_installed_total", "", "", "Snapshots that took the place of a log here.", c.SnapshotsInstalled.Load())
 	f("replica_snapshots_dropped_total", "", "", "Snapshots staged here, in whole or in part, and dropped.", c.SnapshotsDropped.Load())
 	f("replica_entries_discarded_total", "", "", "Applied entries that replicas here discarded to bound their logs.", c.Discarded.Load())

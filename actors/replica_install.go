@@ -63,6 +63,7 @@ func (r *Replica) takeChunk(ctx actor.Context, u *Unary) {
 		err = checkChunk(req)
 	}
 	if err != nil {
+		r.cfg.Counters.ChunksRefused.Add(1)
 		u.Reply.Answered(UnaryAnswer{Err: err})
 		return
 	}
@@ -86,6 +87,7 @@ func (r *Replica) takeChunk(ctx actor.Context, u *Unary) {
 	if err := in.add(w.Batch, req); err != nil {
 		r.cfg.Logger.Warn("snapshot: refused", "group", r.cfg.Group, "from", u.From, "snapshot", req.GetSnapshotId(), "err", err)
 		r.dropIncoming(ctx)
+		r.cfg.Counters.ChunksRefused.Add(1)
 		u.Reply.Answered(UnaryAnswer{Err: err})
 		return
 	}

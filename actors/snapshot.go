@@ -17,8 +17,12 @@ type SnapshotSender interface {
 	SendSnapshot(to raftcore.NodeID, s *SnapshotSource)
 }
 
-// SnapshotChunkBytesMax is the most data in one chunk.
-const SnapshotChunkBytesMax = 1 << 20
+// SnapshotChunkBytesMax is the most data that is taken in one chunk, snapshotChunkBytes what is sent in one: so
+// much is lost with a stream that breaks, and so long do other groups' writes wait behind one.
+const (
+	SnapshotChunkBytesMax = 1 << 20
+	snapshotChunkBytes    = 256 << 10
+)
 
 // How the sending of a snapshot may end without an answer.
 var (
@@ -105,7 +109,7 @@ func (s *SnapshotSource) Chunk(i int) (data []byte, last bool, err error) {
 	if s.cancelled.Load() {
 		return nil, false, ErrSnapshotCancelled
 	}
-	data, next, last, err := s.content.Chunk(s.cursors[i], SnapshotChunkBytesMax)
+	data, next, last, err := s.content.Chunk(s.cursors[i], snapshotChunkBytes)
 	if err != nil {
 		return nil, false, err
 	}
