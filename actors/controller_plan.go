@@ -46,6 +46,7 @@ func newPlan(c *controller) *plan {
 
 func (p *plan) make() {
 	p.metadataVoters()
+	p.confirmDeleted()
 	p.meta.Groups(func(g metadata.Group) bool {
 		if g.Moving {
 			p.moving(g)
@@ -56,6 +57,21 @@ func (p *plan) make() {
 	})
 	p.balance()
 	p.explain()
+}
+
+// confirmDeleted takes the orders back whose replicas their nodes have deleted.
+func (p *plan) confirmDeleted() {
+	for _, n := range p.meta.Nodes() {
+		id := raftcore.NodeID(n.GetNodeId())
+		rep, orders := p.c.fresh(id), p.meta.Removals(id)
+		for _, d := range rep.GetDeleted() {
+			order := metadata.Removal{Group: raftcore.GroupID(d.GetGroupId()), Replica: raftcore.ReplicaID(d.GetReplicaId())}
+			if slices.Contains(orders, order) && len(p.commands) < commandsPerPlanMax {
+				p.commands = append(p.commands, &metav1.Command{Command: &metav1.Command_ReplicaGone{ReplicaGone: &metav1.ReplicaGone{
+					NodeId: n.GetNodeId(), GroupId: d.GetGroupId(), ReplicaId: d.GetReplicaId()}}})
+			}
+		}
+	}
 }
 
 func (p *plan) setTarget(g raftcore.GroupID, nodes []raftcore.NodeID, supersede bool) {

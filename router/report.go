@@ -15,6 +15,7 @@ const (
 	reportsPerElectionTimeout = 5
 	ledPerReportMax           = 1000 // groups; a node that leads more tells of them in turn
 	failedPerReportMax        = 1000
+	deletedPerReportMax       = 1000
 	reasonBytesMax            = 256
 )
 
@@ -62,6 +63,11 @@ func (r *Router) nodeReport() *raftv1.NodeReport {
 			led = append(led, st)
 		}
 	}
+	for _, d := range r.deleted() {
+		if len(rep.GetDeleted()) < deletedPerReportMax {
+			rep.Deleted = append(rep.Deleted, &raftv1.DeletedReplica{GroupId: uint64(d.Group), ReplicaId: uint64(d.Replica)})
+		}
+	}
 	rep.LedCount = uint32(len(led))
 	for i := range min(len(led), ledPerReportMax) {
 		rep.Led = append(rep.Led, ledGroup(led[(r.reportFrom+i)%len(led)]))
@@ -74,7 +80,7 @@ func (r *Router) nodeReport() *raftv1.NodeReport {
 
 func ledGroup(st *actors.Status) *raftv1.LedGroup {
 	g := &raftv1.LedGroup{
-		GroupId: uint64(st.Group), Term: st.Term, LeaderId: uint64(st.Replica), TargetId: st.Target, Waits: st.Waits.String(),
+		GroupId: uint64(st.Group), Term: st.Term, LeaderId: uint64(st.Replica), TargetId: st.FollowedTarget, Waits: st.Waits.String(),
 		ConfState: &raftv1.ConfState{Voters: replicaNumbers(st.VoterIDs), Learners: replicaNumbers(st.LearnerIDs), VotersOutgoing: replicaNumbers(st.OutgoingIDs)},
 	}
 	for _, p := range st.Progress {

@@ -289,7 +289,7 @@ func (x Control_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Control_Kind.Descriptor instead.
 func (Control_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{19, 0}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // Header says who speaks to whom. Until mTLS comes it is a claim, only as good as the network.
@@ -575,9 +575,11 @@ type AppendEntriesResponse struct {
 	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	// The replica holds, durably, an entry that matches prev_log_index and prev_log_term, and all of entries.
 	Success bool `protobuf:"varint,3,opt,name=success,proto3" json:"success,omitempty"`
-	// Without success: where the leader should try next (prev_log_index at most). 0 = no hint.
+	// Without success, the first index of conflict_term in this log; with no such term, where the leader should
+	// try next, such as the index after the end of a log that is too short. 0 = no hint.
 	ConflictIndex uint64 `protobuf:"varint,4,opt,name=conflict_index,json=conflictIndex,proto3" json:"conflict_index,omitempty"`
-	// Term of the conflicting entry; 0 when the log is too short or there is no hint.
+	// Term of the entry at prev_log_index, when it is another than prev_log_term; 0 when the log is too short or
+	// there is no hint.
 	ConflictTerm  uint64 `protobuf:"varint,5,opt,name=conflict_term,json=conflictTerm,proto3" json:"conflict_term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1467,7 +1469,9 @@ type NodeReport struct {
 	// How many groups it leads.
 	LedCount uint32 `protobuf:"varint,6,opt,name=led_count,json=ledCount,proto3" json:"led_count,omitempty"`
 	// Its disk has no room for appends.
-	DiskFull      bool `protobuf:"varint,7,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
+	DiskFull bool `protobuf:"varint,7,opt,name=disk_full,json=diskFull,proto3" json:"disk_full,omitempty"`
+	// Replicas that it has deleted, as ordered, and whose order it still finds in the metadata; at most 1000.
+	Deleted       []*DeletedReplica `protobuf:"bytes,8,rep,name=deleted,proto3" json:"deleted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1551,6 +1555,68 @@ func (x *NodeReport) GetDiskFull() bool {
 	return false
 }
 
+func (x *NodeReport) GetDeleted() []*DeletedReplica {
+	if x != nil {
+		return x.Deleted
+	}
+	return nil
+}
+
+// DeletedReplica is a replica of which nothing is left but its tombstone.
+type DeletedReplica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The group.
+	GroupId uint64 `protobuf:"varint,1,opt,name=group_id,json=groupId,proto3" json:"group_id,omitempty"`
+	// The replica.
+	ReplicaId     uint64 `protobuf:"varint,2,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeletedReplica) Reset() {
+	*x = DeletedReplica{}
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeletedReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeletedReplica) ProtoMessage() {}
+
+func (x *DeletedReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeletedReplica.ProtoReflect.Descriptor instead.
+func (*DeletedReplica) Descriptor() ([]byte, []int) {
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DeletedReplica) GetGroupId() uint64 {
+	if x != nil {
+		return x.GroupId
+	}
+	return 0
+}
+
+func (x *DeletedReplica) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
 // LedGroup is a group as its leader sees it.
 type LedGroup struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1564,7 +1630,8 @@ type LedGroup struct {
 	LeaderId uint64 `protobuf:"varint,4,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
 	// Members that are not caught up or were not heard of lately.
 	Lagging []uint64 `protobuf:"varint,5,rep,packed,name=lagging,proto3" json:"lagging,omitempty"`
-	// The latest target of the group that its leader's replica was told; 0 = none.
+	// The latest target that a membership change was applied for; 0 = none. It is settled when the members are its own:
+	// then no leader that knows only an earlier one can undo it.
 	TargetId uint64 `protobuf:"varint,6,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
 	// What the group waits for on the way there, for people; empty = nothing.
 	Waits         string `protobuf:"bytes,7,opt,name=waits,proto3" json:"waits,omitempty"`
@@ -1574,7 +1641,7 @@ type LedGroup struct {
 
 func (x *LedGroup) Reset() {
 	*x = LedGroup{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[14]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1653,7 @@ func (x *LedGroup) String() string {
 func (*LedGroup) ProtoMessage() {}
 
 func (x *LedGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[14]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1666,7 @@ func (x *LedGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedGroup.ProtoReflect.Descriptor instead.
 func (*LedGroup) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{14}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LedGroup) GetGroupId() uint64 {
@@ -1666,7 +1733,7 @@ type FailedReplica struct {
 
 func (x *FailedReplica) Reset() {
 	*x = FailedReplica{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[15]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1745,7 @@ func (x *FailedReplica) String() string {
 func (*FailedReplica) ProtoMessage() {}
 
 func (x *FailedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[15]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1758,7 @@ func (x *FailedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedReplica.ProtoReflect.Descriptor instead.
 func (*FailedReplica) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{15}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FailedReplica) GetGroupId() uint64 {
@@ -1738,7 +1805,7 @@ type GroupHeartbeat struct {
 
 func (x *GroupHeartbeat) Reset() {
 	*x = GroupHeartbeat{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[16]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +1817,7 @@ func (x *GroupHeartbeat) String() string {
 func (*GroupHeartbeat) ProtoMessage() {}
 
 func (x *GroupHeartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[16]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +1830,7 @@ func (x *GroupHeartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupHeartbeat.ProtoReflect.Descriptor instead.
 func (*GroupHeartbeat) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{16}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GroupHeartbeat) GetGroupId() uint64 {
@@ -1850,7 +1917,7 @@ type Envelope struct {
 
 func (x *Envelope) Reset() {
 	*x = Envelope{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[17]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1929,7 @@ func (x *Envelope) String() string {
 func (*Envelope) ProtoMessage() {}
 
 func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[17]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +1942,7 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
 func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{17}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Envelope) GetGroupId() uint64 {
@@ -1984,7 +2051,7 @@ type SnapshotMetadata struct {
 
 func (x *SnapshotMetadata) Reset() {
 	*x = SnapshotMetadata{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[18]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2063,7 @@ func (x *SnapshotMetadata) String() string {
 func (*SnapshotMetadata) ProtoMessage() {}
 
 func (x *SnapshotMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[18]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2076,7 @@ func (x *SnapshotMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotMetadata.ProtoReflect.Descriptor instead.
 func (*SnapshotMetadata) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{18}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SnapshotMetadata) GetIndex() uint64 {
@@ -2052,7 +2119,7 @@ type Control struct {
 
 func (x *Control) Reset() {
 	*x = Control{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[19]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2131,7 @@ func (x *Control) String() string {
 func (*Control) ProtoMessage() {}
 
 func (x *Control) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[19]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2144,7 @@ func (x *Control) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Control.ProtoReflect.Descriptor instead.
 func (*Control) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{19}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Control) GetKind() Control_Kind {
@@ -2130,7 +2197,7 @@ type TraceContext struct {
 
 func (x *TraceContext) Reset() {
 	*x = TraceContext{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[20]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2209,7 @@ func (x *TraceContext) String() string {
 func (*TraceContext) ProtoMessage() {}
 
 func (x *TraceContext) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[20]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2222,7 @@ func (x *TraceContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceContext.ProtoReflect.Descriptor instead.
 func (*TraceContext) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{20}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TraceContext) GetGroupId() uint64 {
@@ -2188,7 +2255,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[21]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2267,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[21]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2280,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{21}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{22}
 }
 
 // ProbeResponse is what the store says; no field needs a quorum.
@@ -2237,7 +2304,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[22]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2316,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[22]
+	mi := &file_multiraft_raft_v1_raft_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2329,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{22}
+	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProbeResponse) GetState() StoreState {
@@ -2403,7 +2470,7 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\tenvelopes\x18\x03 \x03(\v2\x1b.multiraft.raft.v1.EnvelopeR\tenvelopes\x126\n" +
 	"\bcontrols\x18\x04 \x03(\v2\x1a.multiraft.raft.v1.ControlR\bcontrols\x127\n" +
 	"\x06traces\x18\x05 \x03(\v2\x1f.multiraft.raft.v1.TraceContextR\x06traces\x125\n" +
-	"\x06report\x18\x06 \x01(\v2\x1d.multiraft.raft.v1.NodeReportR\x06report\"\x99\x02\n" +
+	"\x06report\x18\x06 \x01(\v2\x1d.multiraft.raft.v1.NodeReportR\x06report\"\xd6\x02\n" +
 	"\n" +
 	"NodeReport\x12-\n" +
 	"\x03led\x18\x01 \x03(\v2\x1b.multiraft.raft.v1.LedGroupR\x03led\x128\n" +
@@ -2413,7 +2480,12 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x0fdisk_free_bytes\x18\x04 \x01(\x04R\rdiskFreeBytes\x12!\n" +
 	"\fdisk_stalled\x18\x05 \x01(\bR\vdiskStalled\x12\x1b\n" +
 	"\tled_count\x18\x06 \x01(\rR\bledCount\x12\x1b\n" +
-	"\tdisk_full\x18\a \x01(\bR\bdiskFull\"\xe0\x01\n" +
+	"\tdisk_full\x18\a \x01(\bR\bdiskFull\x12;\n" +
+	"\adeleted\x18\b \x03(\v2!.multiraft.raft.v1.DeletedReplicaR\adeleted\"J\n" +
+	"\x0eDeletedReplica\x12\x19\n" +
+	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x02 \x01(\x04R\treplicaId\"\xe0\x01\n" +
 	"\bLedGroup\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
@@ -2532,7 +2604,7 @@ func file_multiraft_raft_v1_raft_proto_rawDescGZIP() []byte {
 }
 
 var file_multiraft_raft_v1_raft_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_multiraft_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_multiraft_raft_v1_raft_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_multiraft_raft_v1_raft_proto_goTypes = []any{
 	(EntryType)(0),                  // 0: multiraft.raft.v1.EntryType
 	(MessageType)(0),                // 1: multiraft.raft.v1.MessageType
@@ -2552,15 +2624,16 @@ var file_multiraft_raft_v1_raft_proto_goTypes = []any{
 	(*ExchangeResponse)(nil),        // 15: multiraft.raft.v1.ExchangeResponse
 	(*Frame)(nil),                   // 16: multiraft.raft.v1.Frame
 	(*NodeReport)(nil),              // 17: multiraft.raft.v1.NodeReport
-	(*LedGroup)(nil),                // 18: multiraft.raft.v1.LedGroup
-	(*FailedReplica)(nil),           // 19: multiraft.raft.v1.FailedReplica
-	(*GroupHeartbeat)(nil),          // 20: multiraft.raft.v1.GroupHeartbeat
-	(*Envelope)(nil),                // 21: multiraft.raft.v1.Envelope
-	(*SnapshotMetadata)(nil),        // 22: multiraft.raft.v1.SnapshotMetadata
-	(*Control)(nil),                 // 23: multiraft.raft.v1.Control
-	(*TraceContext)(nil),            // 24: multiraft.raft.v1.TraceContext
-	(*ProbeRequest)(nil),            // 25: multiraft.raft.v1.ProbeRequest
-	(*ProbeResponse)(nil),           // 26: multiraft.raft.v1.ProbeResponse
+	(*DeletedReplica)(nil),          // 18: multiraft.raft.v1.DeletedReplica
+	(*LedGroup)(nil),                // 19: multiraft.raft.v1.LedGroup
+	(*FailedReplica)(nil),           // 20: multiraft.raft.v1.FailedReplica
+	(*GroupHeartbeat)(nil),          // 21: multiraft.raft.v1.GroupHeartbeat
+	(*Envelope)(nil),                // 22: multiraft.raft.v1.Envelope
+	(*SnapshotMetadata)(nil),        // 23: multiraft.raft.v1.SnapshotMetadata
+	(*Control)(nil),                 // 24: multiraft.raft.v1.Control
+	(*TraceContext)(nil),            // 25: multiraft.raft.v1.TraceContext
+	(*ProbeRequest)(nil),            // 26: multiraft.raft.v1.ProbeRequest
+	(*ProbeResponse)(nil),           // 27: multiraft.raft.v1.ProbeResponse
 }
 var file_multiraft_raft_v1_raft_proto_depIdxs = []int32{
 	0,  // 0: multiraft.raft.v1.LogEntry.type:type_name -> multiraft.raft.v1.EntryType
@@ -2578,35 +2651,36 @@ var file_multiraft_raft_v1_raft_proto_depIdxs = []int32{
 	13, // 12: multiraft.raft.v1.ExchangeResponse.handshake:type_name -> multiraft.raft.v1.Handshake
 	16, // 13: multiraft.raft.v1.ExchangeResponse.frame:type_name -> multiraft.raft.v1.Frame
 	4,  // 14: multiraft.raft.v1.Frame.header:type_name -> multiraft.raft.v1.Header
-	20, // 15: multiraft.raft.v1.Frame.heartbeats:type_name -> multiraft.raft.v1.GroupHeartbeat
-	21, // 16: multiraft.raft.v1.Frame.envelopes:type_name -> multiraft.raft.v1.Envelope
-	23, // 17: multiraft.raft.v1.Frame.controls:type_name -> multiraft.raft.v1.Control
-	24, // 18: multiraft.raft.v1.Frame.traces:type_name -> multiraft.raft.v1.TraceContext
+	21, // 15: multiraft.raft.v1.Frame.heartbeats:type_name -> multiraft.raft.v1.GroupHeartbeat
+	22, // 16: multiraft.raft.v1.Frame.envelopes:type_name -> multiraft.raft.v1.Envelope
+	24, // 17: multiraft.raft.v1.Frame.controls:type_name -> multiraft.raft.v1.Control
+	25, // 18: multiraft.raft.v1.Frame.traces:type_name -> multiraft.raft.v1.TraceContext
 	17, // 19: multiraft.raft.v1.Frame.report:type_name -> multiraft.raft.v1.NodeReport
-	18, // 20: multiraft.raft.v1.NodeReport.led:type_name -> multiraft.raft.v1.LedGroup
-	19, // 21: multiraft.raft.v1.NodeReport.failed:type_name -> multiraft.raft.v1.FailedReplica
-	10, // 22: multiraft.raft.v1.LedGroup.conf_state:type_name -> multiraft.raft.v1.ConfState
-	1,  // 23: multiraft.raft.v1.Envelope.type:type_name -> multiraft.raft.v1.MessageType
-	5,  // 24: multiraft.raft.v1.Envelope.entries:type_name -> multiraft.raft.v1.LogEntry
-	22, // 25: multiraft.raft.v1.Envelope.snapshot:type_name -> multiraft.raft.v1.SnapshotMetadata
-	10, // 26: multiraft.raft.v1.SnapshotMetadata.conf_state:type_name -> multiraft.raft.v1.ConfState
-	3,  // 27: multiraft.raft.v1.Control.kind:type_name -> multiraft.raft.v1.Control.Kind
-	2,  // 28: multiraft.raft.v1.ProbeResponse.state:type_name -> multiraft.raft.v1.StoreState
-	6,  // 29: multiraft.raft.v1.RaftService.AppendEntries:input_type -> multiraft.raft.v1.AppendEntriesRequest
-	8,  // 30: multiraft.raft.v1.RaftService.RequestVote:input_type -> multiraft.raft.v1.RequestVoteRequest
-	11, // 31: multiraft.raft.v1.RaftService.InstallSnapshot:input_type -> multiraft.raft.v1.InstallSnapshotRequest
-	14, // 32: multiraft.raft.v1.RaftService.Exchange:input_type -> multiraft.raft.v1.ExchangeRequest
-	25, // 33: multiraft.raft.v1.RaftService.Probe:input_type -> multiraft.raft.v1.ProbeRequest
-	7,  // 34: multiraft.raft.v1.RaftService.AppendEntries:output_type -> multiraft.raft.v1.AppendEntriesResponse
-	9,  // 35: multiraft.raft.v1.RaftService.RequestVote:output_type -> multiraft.raft.v1.RequestVoteResponse
-	12, // 36: multiraft.raft.v1.RaftService.InstallSnapshot:output_type -> multiraft.raft.v1.InstallSnapshotResponse
-	15, // 37: multiraft.raft.v1.RaftService.Exchange:output_type -> multiraft.raft.v1.ExchangeResponse
-	26, // 38: multiraft.raft.v1.RaftService.Probe:output_type -> multiraft.raft.v1.ProbeResponse
-	34, // [34:39] is the sub-list for method output_type
-	29, // [29:34] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	19, // 20: multiraft.raft.v1.NodeReport.led:type_name -> multiraft.raft.v1.LedGroup
+	20, // 21: multiraft.raft.v1.NodeReport.failed:type_name -> multiraft.raft.v1.FailedReplica
+	18, // 22: multiraft.raft.v1.NodeReport.deleted:type_name -> multiraft.raft.v1.DeletedReplica
+	10, // 23: multiraft.raft.v1.LedGroup.conf_state:type_name -> multiraft.raft.v1.ConfState
+	1,  // 24: multiraft.raft.v1.Envelope.type:type_name -> multiraft.raft.v1.MessageType
+	5,  // 25: multiraft.raft.v1.Envelope.entries:type_name -> multiraft.raft.v1.LogEntry
+	23, // 26: multiraft.raft.v1.Envelope.snapshot:type_name -> multiraft.raft.v1.SnapshotMetadata
+	10, // 27: multiraft.raft.v1.SnapshotMetadata.conf_state:type_name -> multiraft.raft.v1.ConfState
+	3,  // 28: multiraft.raft.v1.Control.kind:type_name -> multiraft.raft.v1.Control.Kind
+	2,  // 29: multiraft.raft.v1.ProbeResponse.state:type_name -> multiraft.raft.v1.StoreState
+	6,  // 30: multiraft.raft.v1.RaftService.AppendEntries:input_type -> multiraft.raft.v1.AppendEntriesRequest
+	8,  // 31: multiraft.raft.v1.RaftService.RequestVote:input_type -> multiraft.raft.v1.RequestVoteRequest
+	11, // 32: multiraft.raft.v1.RaftService.InstallSnapshot:input_type -> multiraft.raft.v1.InstallSnapshotRequest
+	14, // 33: multiraft.raft.v1.RaftService.Exchange:input_type -> multiraft.raft.v1.ExchangeRequest
+	26, // 34: multiraft.raft.v1.RaftService.Probe:input_type -> multiraft.raft.v1.ProbeRequest
+	7,  // 35: multiraft.raft.v1.RaftService.AppendEntries:output_type -> multiraft.raft.v1.AppendEntriesResponse
+	9,  // 36: multiraft.raft.v1.RaftService.RequestVote:output_type -> multiraft.raft.v1.RequestVoteResponse
+	12, // 37: multiraft.raft.v1.RaftService.InstallSnapshot:output_type -> multiraft.raft.v1.InstallSnapshotResponse
+	15, // 38: multiraft.raft.v1.RaftService.Exchange:output_type -> multiraft.raft.v1.ExchangeResponse
+	27, // 39: multiraft.raft.v1.RaftService.Probe:output_type -> multiraft.raft.v1.ProbeResponse
+	35, // [35:40] is the sub-list for method output_type
+	30, // [30:35] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_multiraft_raft_v1_raft_proto_init() }
@@ -2628,7 +2702,7 @@ func file_multiraft_raft_v1_raft_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multiraft_raft_v1_raft_proto_rawDesc), len(file_multiraft_raft_v1_raft_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
