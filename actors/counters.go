@@ -12,7 +12,7 @@ type Counters struct {
 	UnknownMember       atomic.Uint64
 	LeaderStarts        atomic.Uint64
 	LeadersGone         atomic.Uint64
-	HeartbeatsHeld      atomic.Uint64
+	LeaderMessagesHeld  atomic.Uint64
 	Changes             atomic.Uint64
 	Transfers           atomic.Uint64
 	TransfersLost       atomic.Uint64
@@ -48,7 +48,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_messages_without_member_total", "", "", "Messages dropped because their addressee is no member.", c.UnknownMember.Load())
 	f("replica_leader_starts_total", "", "", "Times that a replica here became leader.", c.LeaderStarts.Load())
 	f("replica_leaders_gone_total", "", "", "Leaders let go of because their process had ended.", c.LeadersGone.Load())
-	f("replica_heartbeats_held_total", "", "", "Heartbeats not sent because the disk has not synced for an election timeout.", c.HeartbeatsHeld.Load())
+	f("replica_leader_messages_held_total", "", "", "Heartbeats and appends not sent because the disk has not synced for an election timeout.", c.LeaderMessagesHeld.Load())
 	f("replica_membership_changes_total", "", "", "Membership changes proposed by leaders here.", c.Changes.Load())
 	f("replica_transfers_total", "", "", "Leadership transfers begun here.", c.Transfers.Load())
 	f("replica_transfers_failed_total", "", "", "Leadership transfers that another replica did not take.", c.TransfersLost.Load())

@@ -62,7 +62,7 @@ func (r *Replica) answerTo(u *Unary, resp *raftpb.Message) UnaryAnswer {
 	term := r.core.Status().Term
 	switch {
 	case u.Append != nil:
-		return UnaryAnswer{Append: raftcore.AppendEntriesAnswer(u.Append, u.msg, resp, term)}
+		return UnaryAnswer{Append: r.core.AppendEntriesAnswer(u.Append, u.msg, resp)}
 	case u.Snapshot != nil:
 		return UnaryAnswer{Snapshot: raftcore.InstallSnapshotAnswer(u.msg, resp, term)}
 	default:

@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
 	"github.com/google/uuid"
 
 	"github.com/multiraftd/multiraftd/actors"
@@ -202,35 +201,18 @@ func (n *Node) found(ctx context.Context) error {
 }
 
 func (n *Node) startCore(context.Context) (err error) {
-	if n.self, n.bootID, err = nextStart(n.kv, n.identity()); err != nil {
+	if n.self, n.bootID, err = NextStart(n.kv, n.identity()); err != nil {
 		return &StorageError{err}
 	}
 	n.setIdentity(n.self)
 	n.cfg.Logger.Info("member", "node", n.self.NodeID, "cluster", n.self.Cluster, "start", n.self.Start)
-	n.core = router.StartCore(n.coreConfig())
+	n.core = Assemble(n.self, n.parts())
 	n.services = router.NewServices(n.servicesConfig())
 	n.started.Store(true)
 	n.setPeers()
 	return n.peers.Start(transport.Identity{
 		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: n.bootID,
 	}, n.core, n.services.Peers())
-}
-
-func (n *Node) coreConfig() router.Config {
-	var props []actor.PropsOption
-	if n.cfg.Dispatcher != nil {
-		props = append(props, actor.WithDispatcher(n.cfg.Dispatcher))
-	}
-	return router.Config{
-		Replica: actors.ReplicaConfig{
-			Node: n.self.NodeID, Start: n.self.Start, Log: n.kv, Clock: wallClock{}, Snapshots: sender{n.peers},
-			ElectionTicks: electionTicks, EntryBytesMax: entryBytesMax,
-			Counters: &n.counters.actors, Core: &n.counters.core, Logger: n.cfg.Logger, Space: &n.space,
-		},
-		Sender: sender{n.peers}, Tables: router.NewTables(), Counters: &n.counters.router,
-		Writer: actors.LogWriterConfig{OnFailure: n.storeFailed, Counters: &n.counters.actors},
-		Props:  props, MetadataKeep: n.cfg.metadataKeep,
-	}
 }
 
 func (n *Node) serve(context.Context) error {

@@ -36,6 +36,8 @@ type Config struct {
 	// Controller says how the cluster is kept; the Router fills in what it knows itself.
 	Controller actors.ControllerConfig
 	Props      []actor.PropsOption // the dispatcher of all actors; empty = protoactor's default
+	// WriterProps come after Props for the LogWriter.
+	WriterProps []actor.PropsOption
 	// MetadataKeep is what the metadata group's log keeps of what is applied; zero = 4096 entries or 16 MiB.
 	MetadataKeep actors.Keep
 }
@@ -116,7 +118,7 @@ func (r *Router) Receive(ctx actor.Context) {
 }
 
 func (r *Router) start(ctx actor.Context) {
-	r.writer = ctx.SpawnPrefix(actors.LogWriterProps(r.cfg.Writer, r.cfg.Props...), "log")
+	r.writer = ctx.SpawnPrefix(actors.LogWriterProps(r.cfg.Writer, slices.Concat(r.cfg.Props, r.cfg.WriterProps)...), "log")
 	r.clock = ctx.SpawnPrefix(actors.ClockProps(r.cfg.Props...), "clock")
 	r.startController(ctx)
 	stored, err := r.stored()
