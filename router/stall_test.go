@@ -66,6 +66,6 @@ func TestLeadershipMovesAwayFromADiskThatHasStalledAndHealthSaysSo(t *testing.T)
 		return !a.Stalled && a.Applied == b.Applied && a.Hash == b.Hash
 	})
 	if n := leader.core.cfg.Replica.Counters.StallHandovers.Load(); n == 0 {
-		t.Error("no handover was attempted")
+		t.Errorf("no handover was attempted: %+v; other: %+v", firstHosted(leader).Board.Load(), firstHosted(other).Board.Load())
 	}
 }
