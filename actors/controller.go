@@ -48,8 +48,12 @@ type ControllerConfig struct {
 	Logger        *slog.Logger
 }
 
-// Finding is something that the Controller wants done and cannot do.
-type Finding struct{ What, Why, Try string }
+// Finding is something that the Controller wants done and cannot do. Node is whose replicas it is about, if it is
+// about a node.
+type Finding struct {
+	Node           raftcore.NodeID
+	What, Why, Try string
+}
 
 // FindingBoard is where the Controller publishes its findings.
 type FindingBoard struct{ p atomic.Pointer[[]Finding] }

@@ -99,6 +99,7 @@ func (p *plan) explain() {
 	for _, n := range slices.Sorted(maps.Keys(p.stuck)) {
 		s := p.stuck[n]
 		f := Finding{
+			Node: n,
 			What: fmt.Sprintf("%d replicas cannot leave node %d, among them %s", s.replicas, n, s.example),
 			Why:  fmt.Sprintf("node %d %s, and no other node that is alive, not draining and has disk space is without a replica of the same group", n, s.reason),
 			Try:  "multiraftd start --data-dir NEW_DIR --client-addr H:P --peer-addr H:P --http-addr H:P --join " + p.someAddr(n),

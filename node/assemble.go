@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"log/slog"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -29,6 +30,8 @@ type Parts struct {
 	OnFailure func(error)
 	Logger    *slog.Logger
 
+	// Controller says how the cluster is kept: router.Config's.
+	Controller actors.ControllerConfig
 	// MetadataKeep is router.Config's.
 	MetadataKeep actors.Keep
 	// CacheBytes and EntryBytesMax are those of actors.ReplicaConfig; 0 = what every node has. Small ones take
@@ -57,7 +60,7 @@ func Assemble(self store.Node, p Parts) *router.Core {
 		},
 		Sender: p.Sender, Tables: router.NewTables(), Counters: p.RouterCounters,
 		Writer: actors.LogWriterConfig{OnFailure: p.OnFailure, Counters: p.ActorCounters},
-		Props:  props, WriterProps: disk, MetadataKeep: p.MetadataKeep,
+		Props:  props, WriterProps: disk, MetadataKeep: p.MetadataKeep, Controller: p.Controller,
 	})
 }
 
@@ -68,6 +71,7 @@ func (n *Node) parts() Parts {
 	return Parts{
 		KV: n.kv, Sender: sender{n.peers}, Snapshots: sender{n.peers}, Space: &n.space, MetadataKeep: n.cfg.metadataKeep, Clock: wallClock{}, Dispatcher: n.cfg.Dispatcher,
 		OnFailure: n.storeFailed, Logger: n.cfg.Logger,
+		Controller:    actors.ControllerConfig{ReplaceAfterTicks: n.ticks(max(0, n.cfg.ReplaceAfter)), MinuteTicks: n.ticks(time.Minute)},
 		ActorCounters: &n.counters.actors, CoreCounters: &n.counters.core, RouterCounters: &n.counters.router,
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -56,18 +57,25 @@ func (n *Node) unready() error {
 	return nil
 }
 
-// registrar records this start of the node and its addresses in the metadata, and follows the addresses of
-// the others there.
+// registrar records this start of the node and its addresses in the metadata, follows the addresses of the
+// others there, and says how far replicas are that come here. A node that hears of no metadata leader for long
+// asks whether it is still a member: one that was removed is told nothing more.
 func (n *Node) registrar(ctx context.Context) {
 	t := time.NewTicker(registerInterval)
 	defer t.Stop()
 	var seen *metadata.State
+	coming := newProgress(n.sayProgress)
+	led := time.Now()
 	for {
 		if meta := n.core.Table().Meta; meta != seen {
 			seen = meta
 			n.setPeers()
 		}
-		if !n.registered(seen) {
+		coming.look(n.core.Table())
+		if n.metadataLed() {
+			led = time.Now()
+		}
+		if lonely := time.Since(led) > lonelyElectionTimeouts*n.cfg.ElectionTimeout; lonely || !n.registered(seen) {
 			n.register(ctx)
 		} else if n.unready() == nil {
 			n.readyOnce.Do(func() { close(n.ready) })
@@ -78,6 +86,26 @@ func (n *Node) registrar(ctx context.Context) {
 		case <-t.C:
 		}
 	}
+}
+
+// lonelyElectionTimeouts is how long a node without a metadata leader waits before it asks whether it is a member.
+const lonelyElectionTimeouts = 10
+
+func (n *Node) metadataLed() bool {
+	h, ok := n.core.Table().Hosted(raftcore.MetadataGroup)
+	if !ok {
+		return false
+	}
+	st := h.Board.Load()
+	return st != nil && st.Leader != 0
+}
+
+func (n *Node) sayProgress(stage string, g raftcore.GroupID) {
+	if topic, partition, ok := n.core.Table().Meta.Partition(g); ok {
+		n.cfg.Logger.Info(stage, "node", n.self.NodeID, "group", g, "topic", topic.GetName(), "partition", partition)
+		return
+	}
+	n.cfg.Logger.Info(stage, "node", n.self.NodeID, "group", g)
 }
 
 func (n *Node) registered(m *metadata.State) bool {
@@ -96,20 +124,27 @@ func (n *Node) register(ctx context.Context) {
 	if err == nil || router.IsRetriable(err) {
 		return
 	}
-	n.fail(&DataError{"the cluster refuses this node: " + err.Error()})
+	n.fail(&DataError{fmt.Sprintf("the cluster refuses this node: %v. It can't come back as node %d: mrctl node remove %d --force (unless it is removed already), "+
+		"then start it with --join on an empty data directory", err, n.self.NodeID, n.self.NodeID)})
 }
 
 // setPeers tells the transport where the other nodes are: as metadata says, or, where it does not know yet,
-// as the bootstrap set does.
+// as the node was told when it founded or joined the cluster.
 func (n *Node) setPeers() {
 	peers := map[uint64]string{}
-	set, err := ParseBootstrap(n.self.Bootstrap)
-	if err == nil {
-		for id, addr := range set {
-			peers[uint64(id)] = addr
+	meta := n.core.Table().Meta
+	for _, set := range []string{n.self.Bootstrap, n.self.Contacts} {
+		known, err := parseContacts(set)
+		if err != nil { // it was parsed when it was stored
+			n.cfg.Logger.Error("the stored addresses of other nodes can't be read", "stored", set, "err", err)
+		}
+		for id, addr := range known {
+			if _, removed := meta.Removed(id); !removed {
+				peers[uint64(id)] = addr
+			}
 		}
 	}
-	for _, rec := range n.core.Table().Meta.Nodes() {
+	for _, rec := range meta.Nodes() {
 		peers[rec.GetNodeId()] = rec.GetPeerAddr()
 	}
 	delete(peers, uint64(n.self.NodeID))
@@ -121,14 +156,22 @@ func (n *Node) known(id uint64) (start uint64, storeID string, ok bool) {
 	if !n.started.Load() {
 		return 0, "", false
 	}
-	rec, ok := n.core.Table().Meta.Node(raftcore.NodeID(id))
+	meta := n.core.Table().Meta
+	if _, removed := meta.Removed(raftcore.NodeID(id)); removed {
+		return 0, removedStore, true
+	}
+	rec, ok := meta.Node(raftcore.NodeID(id))
 	return rec.GetStartNumber(), rec.GetStoreId(), ok
 }
+
+// removedStore is what the transport compares the store id of a removed node with: no store has it.
+const removedStore = "none: the node was removed from the cluster"
 
 func (n *Node) probe() *raftv1.ProbeResponse {
 	id := n.identity()
 	return &raftv1.ProbeResponse{
 		State: id.State, ClusterId: id.Cluster, StoreId: id.StoreID, NodeId: uint64(id.NodeID), BootstrapHash: bootstrapHash(id.Bootstrap),
+		ClientAddr: n.cfg.AdvertiseClient,
 	}
 }
 
