@@ -48,8 +48,12 @@ type ControllerConfig struct {
 	Logger        *slog.Logger
 }
 
-// Finding is something that the Controller wants done and cannot do.
-type Finding struct{ What, Why, Try string }
+// Finding is something that the Controller wants done and cannot do. Node is whose replicas it is about, if it is
+// about a node.
+type Finding struct {
+	Node           raftcore.NodeID
+	What, Why, Try string
+}
 
 // FindingBoard is where the Controller publishes its findings.
 type FindingBoard struct{ p atomic.Pointer[[]Finding] }
@@ -100,8 +104,9 @@ type nodeNews struct {
 
 // groupNews is what a group's leader said last.
 type groupNews struct {
-	at, laggingSince int
-	node             raftcore.NodeID
+	at           int
+	node         raftcore.NodeID
+	laggingSince map[uint64]int // by replica
 	*raftv1.LedGroup
 }
 
@@ -201,16 +206,29 @@ func (c *controller) reported(from raftcore.NodeID, rep *raftv1.NodeReport) {
 		if before != nil && before.GetTerm() > g.GetTerm() {
 			continue
 		}
-		news := &groupNews{at: c.now, node: from, LedGroup: g, laggingSince: c.now}
 		if before != nil && before.node != from {
 			c.moved[id] = c.now
 		}
-		if before != nil && len(before.GetLagging()) > 0 {
-			news.laggingSince = before.laggingSince
-		}
-		c.led[id] = news
+		c.led[id] = &groupNews{at: c.now, node: from, LedGroup: g, laggingSince: before.stillLagging(g, c.now)}
 	}
 	c.noteFailed(from, rep)
+}
+
+// stillLagging returns since when each member that lags now has done so.
+func (n *groupNews) stillLagging(g *raftv1.LedGroup, now int) map[uint64]int {
+	if len(g.GetLagging()) == 0 {
+		return nil
+	}
+	since := map[uint64]int{}
+	for _, r := range g.GetLagging() {
+		since[r] = now
+		if n != nil {
+			if before, ok := n.laggingSince[r]; ok {
+				since[r] = before
+			}
+		}
+	}
+	return since
 }
 
 func (c *controller) noteFailed(from raftcore.NodeID, rep *raftv1.NodeReport) {

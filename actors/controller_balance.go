@@ -99,6 +99,7 @@ func (p *plan) explain() {
 	for _, n := range slices.Sorted(maps.Keys(p.stuck)) {
 		s := p.stuck[n]
 		f := Finding{
+			Node: n,
 			What: fmt.Sprintf("%d replicas cannot leave node %d, among them %s", s.replicas, n, s.example),
 			Why:  fmt.Sprintf("node %d %s, and no other node that is alive, not draining and has disk space is without a replica of the same group", n, s.reason),
 			Try:  "multiraftd start --data-dir NEW_DIR --client-addr H:P --peer-addr H:P --http-addr H:P --join " + p.someAddr(n),
@@ -131,7 +132,7 @@ func (p *plan) someAddr(n raftcore.NodeID) string {
 
 // explainLag names members that have been behind for a while though their nodes are there.
 func (p *plan) explainLag(news *groupNews) {
-	if news == nil || len(news.GetLagging()) == 0 || p.c.now-news.laggingSince < lagPatience*p.c.cfg.ElectionTicks {
+	if news == nil {
 		return
 	}
 	id := raftcore.GroupID(news.GetGroupId())
@@ -140,7 +141,7 @@ func (p *plan) explainLag(news *groupNews) {
 		if id == raftcore.MetadataGroup {
 			n = raftcore.NodeID(r)
 		}
-		if n == 0 || !p.c.alive(n) {
+		if n == 0 || !p.c.alive(n) || p.c.now-news.laggingSince[r] < lagPatience*p.c.cfg.ElectionTicks {
 			continue
 		}
 		why := "the leader on node %d has waited for it for more than %d election timeouts"

@@ -528,7 +528,9 @@ func TestAFollowerThatLagsForLongIsNamed(t *testing.T) {
 	if f := r.board.Load(); len(f) != 0 {
 		t.Fatalf("too early: %v", f)
 	}
-	r.tick(60)
+	r.tick(55)
+	r.groups[2].lagging = []uint64{2, 3} // another one, for a moment
+	r.tick(5)
 	if f := r.board.Load(); len(f) != 1 || !strings.Contains(f[0].What, "group 2 on node 2 lags behind") {
 		t.Fatalf("%v", f)
 	}

@@ -36,6 +36,10 @@ func (r *Replica) turn(ctx actor.Context) {
 // twice and depose a healthy leader.
 func (r *Replica) tick(ctx actor.Context) {
 	n := min(r.cfg.Ticks.take(), r.cfg.ElectionTicks-1)
+	if r.unsynced > 0 { // before the ticks: one of them lets Raft forget who was heard of lately
+		r.stalled += n
+		r.leaveStalledDisk()
+	}
 	for range n {
 		r.core.Tick()
 	}
@@ -44,10 +48,6 @@ func (r *Replica) tick(ctx actor.Context) {
 	r.steer(n)
 	r.ageSending(n)
 	r.ageIncoming(ctx, n)
-	if r.unsynced > 0 {
-		r.stalled += n
-		r.leaveStalledDisk()
-	}
 	if r.campaigns > 0 {
 		r.campaignEarly(n)
 	}
@@ -70,6 +70,7 @@ func (r *Replica) leaveStalledDisk() {
 	r.cfg.Logger.Warn("the disk has stalled: hands leadership over", "group", r.cfg.Group, "ticks", r.stalled, "to", r.state.Members[to])
 	r.beginTransfer(&Transfer{Replica: to})
 	r.transfer.left = 0 // what is in the log waits for this disk: not worth waiting for
+	r.pursueTransfer()
 }
 
 // propose merges what is waiting into as few entries as EntryBytesMax allows and proposes them at once. Until

@@ -59,13 +59,14 @@ func (r *Replica) convert(u *Unary) (err error) {
 }
 
 func (r *Replica) answerTo(u *Unary, resp *raftpb.Message) UnaryAnswer {
+	term := r.core.Status().Term
 	switch {
 	case u.Append != nil:
 		return UnaryAnswer{Append: r.core.AppendEntriesAnswer(u.Append, u.msg, resp)}
 	case u.Snapshot != nil:
-		return UnaryAnswer{Snapshot: raftcore.InstallSnapshotAnswer(u.msg, resp, r.core.Status().Term)}
+		return UnaryAnswer{Snapshot: raftcore.InstallSnapshotAnswer(u.msg, resp, term)}
 	default:
-		return UnaryAnswer{Vote: raftcore.RequestVoteAnswer(u.msg, resp, r.core.Status().Term)}
+		return UnaryAnswer{Vote: raftcore.RequestVoteAnswer(u.msg, resp, term)}
 	}
 }
 

@@ -276,26 +276,39 @@ func TestAFollowerWhoseDiskIsNearlyFullTakesOnlySmallAppends(t *testing.T) {
 }
 
 func TestALeaderWhoseDiskStallsAsksAFollowerThatHasAllToTakeOver(t *testing.T) {
-	r := newRig(t, nil)
-	r.elect()
-	r.stalled = true
-	ms, _ := proposals(t, "a")
-	r.tell(ms...)
-	r.tell(ack(only(t, r.run(), raftv1.MessageType_MESSAGE_TYPE_APPEND, 2)))
-	r.run()
-	asked := 0
-	for i := range 12 {
-		r.ticks.add()
-		r.tell(tick{}, inbound(2, &raftv1.Envelope{Type: raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT_RESPONSE, Term: r.status().Term}))
-		for _, s := range r.run() {
-			if s.env.Type == raftv1.MessageType_MESSAGE_TYPE_TIMEOUT_NOW {
-				if asked++; s.to != 2 || i < 8 {
-					t.Fatalf("node %d asked at tick %d", s.to, i)
+	for phase := range 11 { // of the election timeout, at whose end Raft forgets who was heard of
+		r := newRig(t, nil)
+		r.elect()
+		asked := 0
+		pass := func(ticks int) {
+			for range ticks {
+				r.ticks.add()
+				r.tell(tick{})
+				for _, s := range r.run() {
+					switch s.env.Type {
+					case raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT: // none comes once the disk has stalled
+						if s.to == 2 {
+							r.tell(inbound(2, &raftv1.Envelope{Type: raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT_RESPONSE, Term: s.env.Term}))
+						}
+					case raftv1.MessageType_MESSAGE_TYPE_TIMEOUT_NOW:
+						if asked++; s.to != 2 {
+							t.Fatalf("node %d was asked", s.to)
+						}
+					}
 				}
 			}
 		}
-	}
-	if asked != 1 || r.counters.StallHandovers.Load() != 1 || !r.status().Stalled {
-		t.Fatalf("asked %d times, counted %d, %+v", asked, r.counters.StallHandovers.Load(), r.status())
+		pass(phase)
+		r.stalled = true
+		ms, _ := proposals(t, "a")
+		r.tell(ms...)
+		r.tell(ack(only(t, r.run(), raftv1.MessageType_MESSAGE_TYPE_APPEND, 2)))
+		r.run()
+		if pass(9); asked > 0 || r.status().Stalled {
+			t.Fatalf("phase %d: asked before an election timeout was over", phase)
+		}
+		if pass(3); asked != 1 || r.counters.StallHandovers.Load() != 1 || !r.status().Stalled {
+			t.Errorf("phase %d: asked %d times, counted %d, %+v", phase, asked, r.counters.StallHandovers.Load(), r.status())
+		}
 	}
 }

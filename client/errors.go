@@ -68,6 +68,17 @@ const (
 	InvalidArgument  Reason = "INVALID_ARGUMENT"
 )
 
+// Reasons of changes to nodes and to where partitions are.
+const (
+	UnknownNode    Reason = "UNKNOWN_NODE"
+	NodeRemoved    Reason = "NODE_REMOVED"
+	NodeDraining   Reason = "NODE_DRAINING"
+	NodeInUse      Reason = "NODE_IN_USE"
+	MoveUnderWay   Reason = "MOVE_UNDER_WAY"
+	RemovalPending Reason = "REMOVAL_PENDING" // the node still deletes an older replica
+	NoSuccessor    Reason = "NO_SUCCESSOR"    // nobody could take over, or nobody did in time
+)
+
 // errorDomain is the ErrorInfo domain of multiraftd.
 const errorDomain = "multiraft"
 

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"log/slog"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -15,23 +16,24 @@ import (
 // Parts are what the actors of a node work with. Time, randomness, disk and network come in here and nowhere
 // else: with a queue for a dispatcher the same actors run in the simulator.
 type Parts struct {
-	KV        store.KV
-	Sender    router.Sender
+	KV     store.KV
+	Sender router.Sender
+	// Snapshots sends snapshots to other nodes.
 	Snapshots actors.SnapshotSender
 	Clock     actors.Clock
+	// Space says how full the disk is; nil = not full.
+	Space *actors.Space
 	// Dispatcher runs all actors; nil = protoactor's default. Disk runs the LogWriter instead, if it is set: a
 	// slow dispatcher is a slow disk.
 	Dispatcher, Disk actor.Dispatcher
 	// OnFailure is told, once, that nothing will be acknowledged any more.
 	OnFailure func(error)
 	Logger    *slog.Logger
-	// Space of the disk; nil = always enough.
-	Space *actors.Space
-	// Controller says how the cluster is kept, while this node leads the metadata group.
-	Controller actors.ControllerConfig
-	// MetadataKeep is what the metadata group's log keeps; zero = what every node keeps.
-	MetadataKeep actors.Keep
 
+	// Controller says how the cluster is kept: router.Config's.
+	Controller actors.ControllerConfig
+	// MetadataKeep is router.Config's.
+	MetadataKeep actors.Keep
 	// CacheBytes and EntryBytesMax are those of actors.ReplicaConfig; 0 = what every node has. Small ones take
 	// the simulator to where only large entries lead a real node.
 	CacheBytes, EntryBytesMax int
@@ -58,7 +60,7 @@ func Assemble(self store.Node, p Parts) *router.Core {
 		},
 		Sender: p.Sender, Tables: router.NewTables(), Counters: p.RouterCounters,
 		Writer: actors.LogWriterConfig{OnFailure: p.OnFailure, Counters: p.ActorCounters},
-		Props:  props, WriterProps: disk, Controller: p.Controller, MetadataKeep: p.MetadataKeep,
+		Props:  props, WriterProps: disk, MetadataKeep: p.MetadataKeep, Controller: p.Controller,
 	})
 }
 
@@ -67,8 +69,9 @@ const ElectionTicks = electionTicks
 
 func (n *Node) parts() Parts {
 	return Parts{
-		KV: n.kv, Sender: sender{n.peers}, Snapshots: sender{n.peers}, Clock: wallClock{}, Dispatcher: n.cfg.Dispatcher,
-		OnFailure: n.storeFailed, Logger: n.cfg.Logger, Space: &n.space, MetadataKeep: n.cfg.metadataKeep,
+		KV: n.kv, Sender: sender{n.peers}, Snapshots: sender{n.peers}, Space: &n.space, MetadataKeep: n.cfg.metadataKeep, Clock: wallClock{}, Dispatcher: n.cfg.Dispatcher,
+		OnFailure: n.storeFailed, Logger: n.cfg.Logger,
+		Controller:    actors.ControllerConfig{ReplaceAfterTicks: n.ticks(max(0, n.cfg.ReplaceAfter)), MinuteTicks: n.ticks(time.Minute)},
 		ActorCounters: &n.counters.actors, CoreCounters: &n.counters.core, RouterCounters: &n.counters.router,
 	}
 }

@@ -104,7 +104,8 @@ func (f *founder) check(id raftcore.NodeID, a *raftv1.ProbeResponse) error {
 	if formed && f.self.State == raftv1.StoreState_STORE_STATE_EMPTY {
 		return &DataError{fmt.Sprintf("cluster %s exists already (node %d is a member) and this data directory is empty: "+
 			"a node that has lost its data can't come back as node %d, since it may have acknowledged what it no longer has. "+
-			"Put the data of node %d back, or leave it out: the cluster works while a majority has its data", a.GetClusterId(), id, f.self.NodeID, f.self.NodeID)}
+			"Put the data of node %d back, or replace it by a new one: mrctl node remove %d --force, then start it with --join %s instead of --node-id and --bootstrap, "+
+			"on an empty data directory", a.GetClusterId(), id, f.self.NodeID, f.self.NodeID, f.self.NodeID, f.peers[id])}
 	}
 	if !formed && !bytes.Equal(a.GetBootstrapHash(), bootstrapHash(f.self.Bootstrap)) {
 		return &DataError{fmt.Sprintf("node %d at %s was started with another --bootstrap: all nodes must list the same set, here %s", id, f.peers[id], f.self.Bootstrap)}

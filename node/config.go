@@ -28,6 +28,8 @@ const (
 	electionTimeoutDefault = time.Second
 	electionTimeoutMin     = 50 * time.Millisecond
 	electionTimeoutMax     = time.Minute
+	replaceAfterDefault    = 5 * time.Minute
+	joinAddrsMax           = 16
 	electionTicks          = 10 // ticks, and so heartbeats, per election timeout
 	bootstrapNodesMax      = 5  // voters of the metadata group
 )
@@ -46,6 +48,13 @@ type Config struct {
 	// Bootstrap lists the nodes that found the cluster, with their peer addresses. Required on an empty data
 	// directory; on any other it must be the set that the cluster was founded with, or empty.
 	Bootstrap map[raftcore.NodeID]string
+	// Join lists peer or client addresses of members of a cluster that exists, which gives the node its ID. On an
+	// empty data directory either Join or Bootstrap is required; on any other it is not looked at.
+	Join []string
+	// ReplaceAfter is how long a node must be silent, or a replica failed, before the controller places its
+	// replicas elsewhere. Shorter restores the number of replicas sooner, and copies data for nodes that would
+	// have come back. 0 = 5 min, negative = never.
+	ReplaceAfter time.Duration
 	// Rack is where the node stands: replicas of a partition are spread over racks. Empty = not told.
 	Rack string
 	// ElectionTimeout is how long a follower hears nothing before it campaigns (up to twice that, by lot).
@@ -89,6 +98,7 @@ func (c *Config) Validate() error {
 	}
 	c.validateAddrs(bad)
 	c.validateBootstrap(bad)
+	c.validateJoin(bad)
 	if t := c.ElectionTimeout; t != 0 && (t < electionTimeoutMin || t > electionTimeoutMax) {
 		bad("--election-timeout %v is out of range: %v to %v", t, electionTimeoutMin, electionTimeoutMax)
 	}
@@ -156,6 +166,20 @@ func (c *Config) validateBootstrap(bad func(string, ...any)) {
 	}
 }
 
+func (c *Config) validateJoin(bad func(string, ...any)) {
+	if len(c.Join) > joinAddrsMax {
+		bad("--join lists %d addresses: at most %d", len(c.Join), joinAddrsMax)
+	}
+	for _, addr := range c.Join {
+		if err := checkAddr(addr); err != nil {
+			bad("--join: address %q: %v", addr, err)
+		}
+	}
+	if len(c.Join) > 0 && len(c.Bootstrap) > 0 {
+		bad("--join and --bootstrap contradict each other: a node joins a cluster that exists or founds one")
+	}
+}
+
 func (c *Config) advertisedPeer() string {
 	if c.AdvertisePeer != "" {
 		return c.AdvertisePeer
@@ -188,6 +212,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.RecordBytesMax == 0 {
 		c.RecordBytesMax = recordBytesMaxDefault
+	}
+	if c.ReplaceAfter == 0 {
+		c.ReplaceAfter = replaceAfterDefault
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -231,6 +258,14 @@ func ParseBootstrap(s string) (map[raftcore.NodeID]string, error) {
 		set[raftcore.NodeID(n)] = addr
 	}
 	return set, nil
+}
+
+// parseContacts reads a stored set, which may be empty.
+func parseContacts(s string) (map[raftcore.NodeID]string, error) {
+	if s == "" {
+		return map[raftcore.NodeID]string{}, nil
+	}
+	return ParseBootstrap(s)
 }
 
 // bootstrapHash is what Probe shows of a bootstrap set; nil for none.

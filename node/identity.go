@@ -103,15 +103,18 @@ func loadIdentity(kv store.KV, cfg Config) (store.Node, error) {
 	}
 	set := FormatBootstrap(cfg.Bootstrap)
 	if !ok {
-		if set == "" {
-			return store.Node{}, &UsageError{[]string{"the data directory is empty: --bootstrap must list the nodes that found the cluster"}}
+		if set == "" && len(cfg.Join) == 0 {
+			return store.Node{}, &UsageError{[]string{"the data directory is empty: --bootstrap must list the nodes that found the cluster, or --join name members of one that exists"}}
 		}
 		return store.Node{
 			Format: store.FormatVersion, StoreID: uuid.NewString(), NodeID: cfg.ID,
 			State: raftv1.StoreState_STORE_STATE_EMPTY, Bootstrap: set,
 		}, nil
 	}
-	if cfg.ID != 0 && cfg.ID != self.NodeID {
+	if self.NodeID == 0 && len(cfg.Join) == 0 { // EMPTY, with a store id: it had begun to join
+		return store.Node{}, &UsageError{[]string{"this node had begun to join a cluster: --join must name members of it"}}
+	}
+	if cfg.ID != 0 && self.NodeID != 0 && cfg.ID != self.NodeID {
 		return store.Node{}, &DataError{fmt.Sprintf("this data directory belongs to node %d, not to node %d: start it with --node-id %d, or name the right directory", self.NodeID, cfg.ID, self.NodeID)}
 	}
 	if set != "" && set != self.Bootstrap {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/multiraftd/multiraftd/actors"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
-	"github.com/multiraftd/multiraftd/raftcore"
+	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 	"github.com/multiraftd/multiraftd/router"
 	"github.com/multiraftd/multiraftd/transport"
@@ -164,40 +164,55 @@ func (n *Node) servePeers(context.Context) (err error) {
 	return err
 }
 
+// found makes the node a member of a cluster, unless it is one.
 func (n *Node) found(ctx context.Context) error {
-	// The stored set, not the one of this command line, which may be left out on a second start: a node that
-	// is still FOUNDING must wait for the same nodes as before.
-	set, err := ParseBootstrap(n.id.Bootstrap)
-	if err != nil {
-		return &DataError{fmt.Sprintf("the stored bootstrap set: %v", err)}
-	}
-	peers := map[raftcore.NodeID]string{}
-	for id, addr := range set {
-		if id != n.id.NodeID {
-			peers[id] = addr
-		}
-	}
-	f := founder{
-		self: n.id, kv: n.kv, peers: peers, probe: transport.Probe, uuid: uuid.NewString,
-		saved: n.setIdentity, log: n.cfg.Logger,
-	}
 	n.cfg.Logger.Info("starting", "node", n.id.NodeID, "version", n.cfg.Version, "data", n.cfg.DataDir,
 		"client", n.cfg.AdvertiseClient, "peer", n.cfg.AdvertisePeer, "http", addrOf(n.httpLis))
 	if n.id.State == raftv1.StoreState_STORE_STATE_FORMED {
 		return nil
+	}
+	become, err := n.founder()
+	if n.id.Bootstrap == "" {
+		become, err = n.joiner(), nil
+	}
+	if err != nil {
+		return err
 	}
 	// Clients are refused meanwhile, rather than accepted and left without an answer.
 	addr := n.clientLis.Addr().String()
 	if err := n.clientLis.Close(); err != nil {
 		return err
 	}
-	if err := f.run(ctx); err != nil {
+	if err := become(ctx); err != nil {
 		return err
 	}
 	if n.clientLis, err = listenPatiently(ctx, addr); err != nil {
 		return fmt.Errorf("--client-addr: %w", err)
 	}
 	return nil
+}
+
+func (n *Node) founder() (func(context.Context) error, error) {
+	// The stored set, not the one of this command line, which may be left out on a second start: a node that
+	// is still FOUNDING must wait for the same nodes as before.
+	peers, err := parseContacts(n.id.Bootstrap)
+	if err != nil {
+		return nil, &DataError{fmt.Sprintf("the stored bootstrap set: %v", err)}
+	}
+	delete(peers, n.id.NodeID)
+	f := founder{
+		self: n.id, kv: n.kv, peers: peers, probe: transport.Probe, uuid: uuid.NewString,
+		saved: n.setIdentity, log: n.cfg.Logger,
+	}
+	return f.run, nil
+}
+
+func (n *Node) joiner() func(context.Context) error {
+	j := joiner{
+		self: n.id, kv: n.kv, addrs: n.cfg.Join, probe: transport.Probe, join: joinAt, saved: n.setIdentity, log: n.cfg.Logger,
+		req: &multiraftv1.JoinNodeRequest{StoreId: n.id.StoreID, ClientAddr: n.cfg.AdvertiseClient, PeerAddr: n.cfg.AdvertisePeer, Rack: n.cfg.Rack},
+	}
+	return j.run
 }
 
 func (n *Node) startCore(context.Context) (err error) {
@@ -214,6 +229,9 @@ func (n *Node) startCore(context.Context) (err error) {
 		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: n.bootID,
 	}, n.core, n.services.Peers())
 }
+
+// ticks returns how many ticks of the node's clock pass in d.
+func (n *Node) ticks(d time.Duration) int { return int(d * electionTicks / n.cfg.ElectionTimeout) }
 
 func (n *Node) serve(context.Context) error {
 	var ctx context.Context

@@ -3,8 +3,14 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
@@ -56,18 +62,25 @@ func (n *Node) unready() error {
 	return nil
 }
 
-// registrar records this start of the node and its addresses in the metadata, and follows the addresses of
-// the others there.
+// registrar records this start of the node and its addresses in the metadata, follows the addresses of the
+// others there, and says how far replicas are that come here. A node that hears of no metadata leader for long
+// asks whether it is still a member: one that was removed is told nothing more.
 func (n *Node) registrar(ctx context.Context) {
 	t := time.NewTicker(registerInterval)
 	defer t.Stop()
 	var seen *metadata.State
+	coming := newProgress(n.sayProgress)
+	led := time.Now()
 	for {
 		if meta := n.core.Table().Meta; meta != seen {
 			seen = meta
 			n.setPeers()
 		}
-		if !n.registered(seen) {
+		coming.look(n.core.Table())
+		if n.metadataLed() {
+			led = time.Now()
+		}
+		if lonely := time.Since(led) > lonelyElectionTimeouts*n.cfg.ElectionTimeout; lonely || !n.registered(seen) {
 			n.register(ctx)
 		} else if n.unready() == nil {
 			n.readyOnce.Do(func() { close(n.ready) })
@@ -80,40 +93,102 @@ func (n *Node) registrar(ctx context.Context) {
 	}
 }
 
+// lonelyElectionTimeouts is how long a node without a metadata leader waits before it asks whether it is a member.
+const lonelyElectionTimeouts = 10
+
+func (n *Node) metadataLed() bool {
+	h, ok := n.core.Table().Hosted(raftcore.MetadataGroup)
+	if !ok {
+		return false
+	}
+	st := h.Board.Load()
+	return st != nil && st.Leader != 0
+}
+
+func (n *Node) sayProgress(stage string, g raftcore.GroupID) {
+	if topic, partition, ok := n.core.Table().Meta.Partition(g); ok {
+		n.cfg.Logger.Info(stage, "node", n.self.NodeID, "group", g, "topic", topic.GetName(), "partition", partition)
+		return
+	}
+	n.cfg.Logger.Info(stage, "node", n.self.NodeID, "group", g)
+}
+
 func (n *Node) registered(m *metadata.State) bool {
 	rec, ok := m.Node(n.self.NodeID)
 	return ok && rec.GetStoreId() == n.self.StoreID && rec.GetStartNumber() >= n.self.Start &&
 		rec.GetClientAddr() == n.cfg.AdvertiseClient && rec.GetPeerAddr() == n.cfg.AdvertisePeer && rec.GetRack() == n.cfg.Rack
 }
 
+// register records this start with the metadata group. A node that comes back with another address knows no leader,
+// since nobody can reach it: it asks the others where they serve clients, and registers there.
 func (n *Node) register(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
-	defer cancel()
-	_, err := n.services.RegisterNode(ctx, &multiraftv1.RegisterNodeRequest{
+	req := &multiraftv1.RegisterNodeRequest{
 		NodeId: uint64(n.self.NodeID), StoreId: n.self.StoreID, StartNumber: n.self.Start,
 		ClientAddr: n.cfg.AdvertiseClient, PeerAddr: n.cfg.AdvertisePeer, Rack: n.cfg.Rack,
-	})
+	}
+	here, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+	_, err := n.services.RegisterNode(here, req)
+	cancel()
+	if err != nil && router.IsRetriable(err) && !n.metadataLed() {
+		err = n.registerElsewhere(ctx, req)
+	}
 	if err == nil || router.IsRetriable(err) {
 		return
 	}
-	n.fail(&DataError{"the cluster refuses this node: " + err.Error()})
+	n.fail(&DataError{fmt.Sprintf("the cluster refuses this node: %v. It can't come back as node %d: mrctl node remove %d --force (unless it is removed already), "+
+		"then start it with --join on an empty data directory", err, n.self.NodeID, n.self.NodeID)})
+}
+
+func (n *Node) registerElsewhere(ctx context.Context, req *multiraftv1.RegisterNodeRequest) (err error) {
+	peers := n.peerAddrs()
+	for _, id := range slices.Sorted(maps.Keys(peers)) {
+		if err = n.registerAt(ctx, peers[id], req); err == nil || !router.IsRetriable(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// registerAt registers with the node at a peer address.
+func (n *Node) registerAt(ctx context.Context, addr string, req *multiraftv1.RegisterNodeRequest) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	answer, err := transport.Probe(ctx, addr)
+	if err != nil {
+		return err
+	}
+	if answer.GetClusterId() != n.self.Cluster || answer.GetClientAddr() == "" {
+		return status.Errorf(codes.Unavailable, "node %d at %s cannot register others", answer.GetNodeId(), addr)
+	}
+	return callAdmin(answer.GetClientAddr(), func(a multiraftv1.AdminServiceClient) error {
+		_, err := a.RegisterNode(ctx, req)
+		return err
+	})
 }
 
 // setPeers tells the transport where the other nodes are: as metadata says, or, where it does not know yet,
-// as the bootstrap set does.
-func (n *Node) setPeers() {
+// as the node was told when it founded or joined the cluster.
+func (n *Node) setPeers() { n.peers.SetPeers(n.peerAddrs()) }
+
+func (n *Node) peerAddrs() map[uint64]string {
 	peers := map[uint64]string{}
-	set, err := ParseBootstrap(n.self.Bootstrap)
-	if err == nil {
-		for id, addr := range set {
-			peers[uint64(id)] = addr
+	meta := n.core.Table().Meta
+	for _, set := range []string{n.self.Bootstrap, n.self.Contacts} {
+		known, err := parseContacts(set)
+		if err != nil { // it was parsed when it was stored
+			n.cfg.Logger.Error("the stored addresses of other nodes can't be read", "stored", set, "err", err)
+		}
+		for id, addr := range known {
+			if _, removed := meta.Removed(id); !removed {
+				peers[uint64(id)] = addr
+			}
 		}
 	}
-	for _, rec := range n.core.Table().Meta.Nodes() {
+	for _, rec := range meta.Nodes() {
 		peers[rec.GetNodeId()] = rec.GetPeerAddr()
 	}
 	delete(peers, uint64(n.self.NodeID))
-	n.peers.SetPeers(peers)
+	return peers
 }
 
 // known is what the metadata says about a peer's store and start (rule 19).
@@ -121,14 +196,22 @@ func (n *Node) known(id uint64) (start uint64, storeID string, ok bool) {
 	if !n.started.Load() {
 		return 0, "", false
 	}
-	rec, ok := n.core.Table().Meta.Node(raftcore.NodeID(id))
+	meta := n.core.Table().Meta
+	if _, removed := meta.Removed(raftcore.NodeID(id)); removed {
+		return 0, removedStore, true
+	}
+	rec, ok := meta.Node(raftcore.NodeID(id))
 	return rec.GetStartNumber(), rec.GetStoreId(), ok
 }
+
+// removedStore is what the transport compares the store id of a removed node with: no store has it.
+const removedStore = "none: the node was removed from the cluster"
 
 func (n *Node) probe() *raftv1.ProbeResponse {
 	id := n.identity()
 	return &raftv1.ProbeResponse{
 		State: id.State, ClusterId: id.Cluster, StoreId: id.StoreID, NodeId: uint64(id.NodeID), BootstrapHash: bootstrapHash(id.Bootstrap),
+		ClientAddr: n.cfg.AdvertiseClient,
 	}
 }
 

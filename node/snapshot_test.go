@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -362,8 +363,12 @@ func TestTheMetadataGroupTruncatesItsLogAndFillsWhoMissedIt(t *testing.T) {
 	}
 }
 
-// wire passes connections on. It cuts all of them after some hundred KiB, and flips a bit in the middle of a large
-// piece, as often as it is told to.
+// installPath is how gRPC writes /multiraft.raft.v1.RaftService/InstallSnapshot into the headers of a connection's
+// first call: Huffman-coded, by RFC 7541.
+var installPath = []byte("\x62\x9b\x68\x49\xac\x1c\xa9\x5e\xc1\xca\x95\xfb\x85\x7d\xa3\x95\x3b\x8b\x67\x73\x10\xac\x64\xa9\x09\x1d\x14\x6e\xa8\x75\xa2\x73\xa7")
+
+// wire passes connections on. It strikes at those that carry snapshots, after some hundred KiB each time: it cuts
+// all, or flips a bit in the middle of a large piece, as often as it is told to.
 type wire struct {
 	t      *testing.T
 	l      net.Listener
@@ -380,7 +385,7 @@ type wire struct {
 func newWire(t *testing.T, to string) *wire {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	w := &wire{t: t, l: l, to: to, open: map[net.Conn]bool{}, random: rand.New(rand.NewPCG(1, 2)), left: 1 << 20}
+	w := &wire{t: t, l: l, to: to, open: map[net.Conn]bool{}, random: rand.New(rand.NewPCG(1, 2)), left: 600 << 10}
 	w.all.Go(w.accept)
 	t.Cleanup(func() {
 		must(t, l.Close())
@@ -413,10 +418,11 @@ func (w *wire) accept() {
 
 func (w *wire) pass(to, from net.Conn, spoils bool) {
 	defer w.forget(to, from)
-	buf := make([]byte, 64<<10)
+	buf, snapshot := make([]byte, 64<<10), false
 	for {
 		n, err := from.Read(buf)
-		if spoils && !w.strike(buf[:n]) {
+		snapshot = snapshot || spoils && bytes.Contains(buf[:n], installPath)
+		if snapshot && !w.strike(buf[:n]) {
 			return
 		}
 		if n > 0 {

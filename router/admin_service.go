@@ -70,9 +70,17 @@ func (s *Services) awaitLeaders(ctx context.Context, topic *metav1.Topic) bool {
 	for _, p := range topic.GetPartitions() {
 		leaderless[p.GetGroupId()] = p
 	}
-	for pause := readyPollMin; ; pause = min(2*pause, readyPollMax) {
+	return s.poll(ctx, func() bool {
 		s.dropLed(ctx, leaderless)
-		if _, listed := s.core.Table().Meta.Topic(topic.GetTopicId()); listed && len(leaderless) == 0 {
+		_, listed := s.core.Table().Meta.Topic(topic.GetTopicId())
+		return listed && len(leaderless) == 0
+	})
+}
+
+// poll asks until the answer is yes, ctx ends or the services stop.
+func (s *Services) poll(ctx context.Context, yes func() bool) bool {
+	for pause := readyPollMin; ; pause = min(2*pause, readyPollMax) {
+		if yes() {
 			return true
 		}
 		again := time.NewTimer(pause)
@@ -191,6 +199,9 @@ func (s *Services) nodeStatus(groups []uint64) *multiraftv1.NodeStatusResponse {
 	if meta := s.statusOf(t, raftcore.MetadataGroup); meta != nil {
 		resp.MetadataApplied = meta.GetApplied()
 	}
+	for _, f := range s.core.Findings() {
+		resp.Findings = append(resp.Findings, &multiraftv1.HealthReason{What: f.What, Why: f.Why, Try: f.Try})
+	}
 	if len(groups) == 0 {
 		for _, g := range t.Groups() {
 			groups = append(groups, uint64(g))
@@ -260,8 +271,19 @@ func (s *Services) statusOf(t *Table, g raftcore.GroupID) *multiraftv1.ReplicaSt
 		Leader: uint64(st.Leader), LastIndex: uint64(st.Last), Commit: uint64(st.Commit), Applied: uint64(st.Applied),
 		HighWatermark: int64(st.HighWatermark), LogStart: int64(st.LogStart), Hash: st.Hash,
 		Voters: numbers(st.Voters), Learners: numbers(st.Learners), Failure: st.Failure,
+		Joint: st.Joint, Lagging: laggingOf(st), Waits: st.Waits.String(),
 		RecordBytes: st.Bytes, FirstIndex: uint64(st.FirstIndex), Stalled: st.Stalled,
 	}
+}
+
+// laggingOf returns the nodes of the members that the leader's status shows behind.
+func laggingOf(st *actors.Status) (nodes []uint64) {
+	for _, p := range st.Progress {
+		if p.Replica != st.Replica && !p.CaughtUp(st.Commit) {
+			nodes = append(nodes, uint64(p.Node))
+		}
+	}
+	return nodes
 }
 
 func roleOf(st *actors.Status) multiraftv1.ReplicaRole {

@@ -37,6 +37,12 @@ func (c *Core) Node() raftcore.NodeID { return c.cfg.Replica.Node }
 // Table returns the latest table.
 func (c *Core) Table() *Table { return c.cfg.Tables.Load() }
 
+// Liveness returns who was heard of lately.
+func (c *Core) Liveness() *Liveness { return c.cfg.Tables.Liveness() }
+
+// Findings returns what the Controller of this node wants done and can't do, if it acts.
+func (c *Core) Findings() []actors.Finding { return c.cfg.Tables.Findings.Load() }
+
 // View returns an image of the store, for reading records.
 func (c *Core) View() (store.View, error) { return c.cfg.Replica.Log.View() }
 

@@ -59,6 +59,13 @@ const (
 	invalidArgument
 	storeChanged
 	staleStart
+	unknownNode
+	nodeRemoved
+	nodeDraining
+	nodeInUse
+	moveUnderWay
+	removalPending
+	noSuccessor
 	refusalReasons // how many there are
 )
 
@@ -93,6 +100,13 @@ var reasons = [refusalReasons]struct {
 	invalidArgument:  {"INVALID_ARGUMENT", codes.InvalidArgument, 0},
 	storeChanged:     {"STORE_CHANGED", codes.FailedPrecondition, 0},
 	staleStart:       {"STALE_START", codes.FailedPrecondition, 0},
+	unknownNode:      {"UNKNOWN_NODE", codes.NotFound, 0},
+	nodeRemoved:      {"NODE_REMOVED", codes.FailedPrecondition, 0},
+	nodeDraining:     {"NODE_DRAINING", codes.FailedPrecondition, 0},
+	nodeInUse:        {"NODE_IN_USE", codes.FailedPrecondition, 0},
+	moveUnderWay:     {"MOVE_UNDER_WAY", codes.FailedPrecondition, 0},
+	removalPending:   {"REMOVAL_PENDING", codes.Unavailable, 200 * time.Millisecond},
+	noSuccessor:      {"NO_SUCCESSOR", codes.FailedPrecondition, 0},
 }
 
 // failure is an error as a client sees it.
@@ -234,9 +248,30 @@ func explain(err error, m *metadata.State) *failure {
 		return fail(storeChanged, "%v", err)
 	case is(metadata.ErrStaleStart):
 		return fail(staleStart, "%v", err)
+	case is(actors.ErrNoSuccessor, actors.ErrTransferTimeout, actors.ErrTransferUnderWay):
+		return fail(noSuccessor, "%v", err)
 	default:
-		return fromStatus(err)
+		return membershipFailure(err)
 	}
+}
+
+// membershipReasons says what the metadata machine's refusals to change nodes and groups are called outside.
+var membershipReasons = []struct {
+	err    error
+	reason reason
+}{
+	{metadata.ErrUnknownNode, unknownNode}, {metadata.ErrNodeRemoved, nodeRemoved}, {metadata.ErrNodeDraining, nodeDraining},
+	{metadata.ErrNodeInUse, nodeInUse}, {metadata.ErrTargetOpen, moveUnderWay}, {metadata.ErrRemovalPending, removalPending},
+	{metadata.ErrUnknownGroup, unknownGroup}, {metadata.ErrVotersUnknown, noLeader},
+}
+
+func membershipFailure(err error) *failure {
+	for _, m := range membershipReasons {
+		if errors.Is(err, m.err) {
+			return fail(m.reason, "%v", err)
+		}
+	}
+	return fromStatus(err)
 }
 
 // leaderElsewhere is NOT_LEADER with the way to the leader, or NO_LEADER.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -108,6 +109,8 @@ func (r *errorRig) answering(err error, call func() error) func() error {
 				m.Reply.Proposed(actors.ProposeResult{Err: err})
 			case *actors.ReadEnd:
 				m.Reply.ReadEnd(0, 0, 0, err)
+			case *actors.Transfer:
+				m.Reply.Transferred(0, err)
 			default:
 				return false
 			}
@@ -274,8 +277,7 @@ func (r *errorRig) addAdmin() {
 		}
 	}
 	r.addReplicaErrors("AdminService.RegisterNode", register("s", 2))
-	r.add("AdminService.RegisterNode", staleStart, func() error { return errors.Join(register("s", 2)(), register("s", 1)()) })
-	r.add("AdminService.RegisterNode", storeChanged, register("r", 3))
+	r.refusing("AdminService.RegisterNode", register("s", 2), metadata.ErrStaleStart, metadata.ErrStoreChanged, metadata.ErrUnknownNode, metadata.ErrNodeRemoved)
 	r.add("AdminService.RegisterNode", invalidArgument, register("", 3))
 	group := func(id uint64) func() error {
 		return func() error {
@@ -283,8 +285,93 @@ func (r *errorRig) addAdmin() {
 			return err
 		}
 	}
+	r.addNodes()
+	r.addMoves()
 	r.add("AdminService.DescribeGroup", unknownGroup, group(99))
 	r.add("AdminService.DescribeGroup", invalidArgument, group(0))
+}
+
+// refusing adds an RPC that meets refusals of the metadata machine.
+func (r *errorRig) refusing(rpc string, call func() error, errs ...error) {
+	for _, err := range errs {
+		r.add(rpc, explain(err, metadata.Empty()).reason, r.answering(fmt.Errorf("%w: planted", err), call))
+	}
+}
+
+func (r *errorRig) addNodes() {
+	join := func(storeID string) func() error {
+		return func() error {
+			_, err := r.admin.JoinNode(r.ctx, &multiraftv1.JoinNodeRequest{StoreId: storeID, ClientAddr: "a:1", PeerAddr: "a:2"})
+			return err
+		}
+	}
+	r.addReplicaErrors("AdminService.JoinNode", join("s"))
+	r.add("AdminService.JoinNode", invalidArgument, join(""))
+	r.refusing("AdminService.JoinNode", join("s"), metadata.ErrNodeRemoved, metadata.ErrVotersUnknown)
+	drain := func(id uint64) func() error {
+		return func() error {
+			_, err := r.admin.DrainNode(r.ctx, &multiraftv1.DrainNodeRequest{NodeId: id})
+			return err
+		}
+	}
+	r.addReplicaErrors("AdminService.DrainNode", drain(5))
+	r.add("AdminService.DrainNode", invalidArgument, drain(0))
+	r.add("AdminService.DrainNode", unknownNode, drain(77))
+	r.refusing("AdminService.DrainNode", drain(5), metadata.ErrNodeRemoved)
+	remove := func(id uint64) func() error {
+		return func() error {
+			_, err := r.admin.RemoveNode(r.ctx, &multiraftv1.RemoveNodeRequest{NodeId: id})
+			return err
+		}
+	}
+	r.addReplicaErrors("AdminService.RemoveNode", remove(5))
+	r.add("AdminService.RemoveNode", invalidArgument, remove(0))
+	r.add("AdminService.RemoveNode", unknownNode, remove(77))
+	r.add("AdminService.RemoveNode", nodeInUse, remove(1))
+	r.add("AdminService.CanStop", unknownNode, func() error {
+		_, err := r.admin.CanStop(r.ctx, &multiraftv1.CanStopRequest{NodeId: 77})
+		return err
+	})
+	// A node that was removed: node 2 joins and goes.
+	r.add("AdminService.CanStop", nodeRemoved, func() error {
+		resp, err := r.admin.JoinNode(r.ctx, &multiraftv1.JoinNodeRequest{StoreId: "gone", ClientAddr: "a:1", PeerAddr: "a:2"})
+		must(r.t, err)
+		must(r.t, remove(resp.GetNodeId())())
+		for {
+			_, err := r.admin.CanStop(r.ctx, &multiraftv1.CanStopRequest{NodeId: resp.GetNodeId()})
+			if err == nil || fromStatus(err).reason == unknownNode { // the table follows a moment later
+				continue
+			}
+			return err
+		}
+	})
+}
+
+func (r *errorRig) addMoves() {
+	move := func(topic string, partition uint32, nodes ...uint64) func() error {
+		return func() error {
+			_, err := r.admin.MovePartition(r.ctx, &multiraftv1.MovePartitionRequest{Topic: topic, Partition: partition, Nodes: nodes})
+			return err
+		}
+	}
+	r.addReplicaErrors("AdminService.MovePartition", move("t", 0, 1))
+	r.add("AdminService.MovePartition", invalidArgument, move("t", 0))
+	r.add("AdminService.MovePartition", invalidArgument, move("t", 0, 1, 1))
+	r.add("AdminService.MovePartition", unknownTopic, move("nobody", 0, 1))
+	r.add("AdminService.MovePartition", unknownPartition, move("t", 9, 1))
+	r.add("AdminService.MovePartition", unknownNode, move("t", 0, 1, 77))
+	r.refusing("AdminService.MovePartition", move("t", 0, 1), metadata.ErrNodeRemoved, metadata.ErrNodeDraining, metadata.ErrTargetOpen, metadata.ErrRemovalPending, metadata.ErrUnknownGroup)
+	transfer := func(topic string, partition uint32) func() error {
+		return func() error {
+			_, err := r.admin.TransferLeader(r.ctx, &multiraftv1.TransferLeaderRequest{Topic: topic, Partition: partition, NodeId: 2})
+			return err
+		}
+	}
+	r.addReplicaErrors("AdminService.TransferLeader", transfer("t", 0), overloaded)
+	r.add("AdminService.TransferLeader", unknownTopic, transfer("nobody", 0))
+	r.add("AdminService.TransferLeader", unknownPartition, transfer("t", 9))
+	r.add("AdminService.TransferLeader", noSuccessor, transfer("t", 0))
+	r.add("AdminService.TransferLeader", noSuccessor, r.answering(actors.ErrTransferTimeout, transfer("t", 0)))
 }
 
 func (r *errorRig) addTopicChanges() {
@@ -330,13 +417,19 @@ func (r *errorRig) addStopping() {
 		"AdminService.AlterTopic": func() error {
 			return end(s.AlterTopic(ctx, &multiraftv1.AlterTopicRequest{RetentionMs: proto.Int64(1)}))
 		},
-		"AdminService.DeleteTopic":   func() error { return end(s.DeleteTopic(ctx, nil)) },
-		"AdminService.ListTopics":    func() error { return end(s.ListTopics(ctx, nil)) },
-		"AdminService.ClusterStatus": func() error { return end(s.ClusterStatus(ctx, nil)) },
-		"AdminService.ClusterHealth": func() error { return end(s.ClusterHealth(ctx, nil)) },
-		"AdminService.DescribeGroup": func() error { return end(s.DescribeGroup(ctx, nil)) },
-		"AdminService.NodeStatus":    func() error { return end(s.NodeStatus(ctx, nil)) },
-		"AdminService.RegisterNode":  func() error { return end(s.RegisterNode(ctx, nil)) },
+		"AdminService.DeleteTopic":    func() error { return end(s.DeleteTopic(ctx, nil)) },
+		"AdminService.ListTopics":     func() error { return end(s.ListTopics(ctx, nil)) },
+		"AdminService.ClusterStatus":  func() error { return end(s.ClusterStatus(ctx, nil)) },
+		"AdminService.ClusterHealth":  func() error { return end(s.ClusterHealth(ctx, nil)) },
+		"AdminService.DescribeGroup":  func() error { return end(s.DescribeGroup(ctx, nil)) },
+		"AdminService.NodeStatus":     func() error { return end(s.NodeStatus(ctx, nil)) },
+		"AdminService.RegisterNode":   func() error { return end(s.RegisterNode(ctx, nil)) },
+		"AdminService.JoinNode":       func() error { return end(s.JoinNode(ctx, nil)) },
+		"AdminService.DrainNode":      func() error { return end(s.DrainNode(ctx, nil)) },
+		"AdminService.RemoveNode":     func() error { return end(s.RemoveNode(ctx, nil)) },
+		"AdminService.CanStop":        func() error { return end(s.CanStop(ctx, nil)) },
+		"AdminService.MovePartition":  func() error { return end(s.MovePartition(ctx, nil)) },
+		"AdminService.TransferLeader": func() error { return end(s.TransferLeader(ctx, nil)) },
 	} {
 		r.add(rpc, stopping, call)
 	}

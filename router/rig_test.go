@@ -156,9 +156,19 @@ func (c *testCluster) members(n int) map[raftcore.ReplicaID]raftcore.NodeID {
 // newCluster starts n nodes and waits until all are registered.
 func newCluster(t *testing.T, n int) *testCluster {
 	t.Helper()
+	return newClusterOn(t, n, nil)
+}
+
+// newClusterOn is newCluster with something in front of each node's store.
+func newClusterOn(t *testing.T, n int, wrap func(raftcore.NodeID, store.KV) store.KV) *testCluster {
+	t.Helper()
 	c := newSilentCluster(t)
 	for id := range raftcore.NodeID(n) {
-		c.start(id+1, c.members(n), nil)
+		var own func(store.KV) store.KV
+		if wrap != nil {
+			own = func(kv store.KV) store.KV { return wrap(id+1, kv) }
+		}
+		c.start(id+1, c.members(n), own)
 	}
 	ctx := testContext(t)
 	var all sync.WaitGroup // together: a node can be asked once the leader is registered

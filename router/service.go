@@ -41,6 +41,9 @@ type Backend interface {
 	Table() *Table
 	Dispatch(...Routed)
 	View() (store.View, error)
+	// Liveness says who was heard of lately; Findings what the Controller here wants done and can't do.
+	Liveness() *Liveness
+	Findings() []actors.Finding
 }
 
 // ServicesConfig says what the services work with.

@@ -63,12 +63,18 @@ type census struct {
 
 // groupState is what all answers together say about one group.
 type groupState struct {
-	id      raftcore.GroupID
-	what    string // for people
-	leader  raftcore.NodeID
-	members []raftcore.NodeID // who should have a replica
-	missing []raftcore.NodeID // of these, who has none that runs
-	failed  []*multiraftv1.ReplicaStatus
+	id   raftcore.GroupID
+	what string // for people
+	// topic and partition of it; empty for the metadata group.
+	topic     string
+	partition int
+	leader    raftcore.NodeID
+	members   []raftcore.NodeID // who should have a replica
+	missing   []raftcore.NodeID // of these, who has none that runs
+	voters    []raftcore.NodeID // as the leader knows them, like what follows
+	lagging   []raftcore.NodeID
+	joint     bool
+	failed    []*multiraftv1.ReplicaStatus
 }
 
 func (s *Services) census(ctx context.Context) *census {
@@ -76,7 +82,7 @@ func (s *Services) census(ctx context.Context) *census {
 	c := &census{nodes: t.Meta.Nodes()}
 	asked := []raftcore.NodeID{s.core.Node()}
 	for _, n := range c.nodes {
-		if id := raftcore.NodeID(n.GetNodeId()); id != s.core.Node() {
+		if id := raftcore.NodeID(n.GetNodeId()); id != s.core.Node() && s.core.Liveness().Alive(id) {
 			asked = append(asked, id)
 		}
 	}
@@ -87,13 +93,15 @@ func (s *Services) census(ctx context.Context) *census {
 			byGroup[raftcore.GroupID(st.GetGroupId())] = append(byGroup[raftcore.GroupID(st.GetGroupId())], st)
 		}
 	}
-	count := func(g raftcore.GroupID, what string) {
-		c.groups = append(c.groups, judge(groupState{id: g, what: what, members: s.nodesOf(t, g)}, byGroup[g]))
+	count := func(g groupState) {
+		g.members = s.nodesOf(t, g.id)
+		c.groups = append(c.groups, judge(g, byGroup[g.id]))
 	}
-	count(raftcore.MetadataGroup, "the metadata group")
+	count(groupState{id: raftcore.MetadataGroup, what: "the metadata group"})
 	for _, topic := range t.Meta.Topics() {
 		for i, p := range topic.GetPartitions() {
-			count(raftcore.GroupID(p.GetGroupId()), fmt.Sprintf("group %d (topic %s, partition %d)", p.GetGroupId(), topic.GetName(), i))
+			count(groupState{id: raftcore.GroupID(p.GetGroupId()), topic: topic.GetName(), partition: i,
+				what: fmt.Sprintf("group %d (topic %s, partition %d)", p.GetGroupId(), topic.GetName(), i)})
 		}
 	}
 	return c
@@ -115,10 +123,8 @@ func judge(g groupState, replicas []*multiraftv1.ReplicaStatus) groupState {
 	}
 	if leader != nil {
 		g.leader = raftcore.NodeID(leader.GetNodeId())
-		g.members = g.members[:0:0]
-		for _, n := range append(slices.Clone(leader.GetVoters()), leader.GetLearners()...) {
-			g.members = append(g.members, raftcore.NodeID(n))
-		}
+		g.voters, g.lagging, g.joint = nodeIDs(leader.GetVoters()), nodeIDs(leader.GetLagging()), leader.GetJoint()
+		g.members = append(slices.Clone(g.voters), nodeIDs(leader.GetLearners())...)
 	}
 	for _, n := range g.members {
 		if !runs[n] {
@@ -126,6 +132,14 @@ func judge(g groupState, replicas []*multiraftv1.ReplicaStatus) groupState {
 		}
 	}
 	return g
+}
+
+func nodeIDs(numbers []uint64) []raftcore.NodeID {
+	ids := make([]raftcore.NodeID, len(numbers))
+	for i, n := range numbers {
+		ids[i] = raftcore.NodeID(n)
+	}
+	return ids
 }
 
 // ClusterStatus asks all nodes, and says what it saw.
@@ -153,57 +167,13 @@ func (s *Services) ClusterStatus(ctx context.Context, _ *multiraftv1.ClusterStat
 func (c *census) node(n *metav1.Node) *multiraftv1.NodeInfo {
 	answer, alive := c.answers[raftcore.NodeID(n.GetNodeId())]
 	info := &multiraftv1.NodeInfo{NodeId: n.GetNodeId(), ClientAddr: n.GetClientAddr(), PeerAddr: n.GetPeerAddr(), Rack: n.GetRack(),
-		Alive: alive, Replicas: uint32(len(answer.GetReplicas()))}
+		Alive: alive, Replicas: uint32(len(answer.GetReplicas())), Draining: n.GetState() == metav1.NodeState_NODE_STATE_DRAINING}
 	for _, g := range c.groups {
 		if uint64(g.leader) == n.GetNodeId() {
 			info.Leaders++
 		}
 	}
 	return info
-}
-
-// ClusterHealth judges what all nodes say.
-func (s *Services) ClusterHealth(ctx context.Context, _ *multiraftv1.ClusterHealthRequest) (*multiraftv1.ClusterHealthResponse, error) {
-	if err := s.enter(); err != nil {
-		return nil, err
-	}
-	defer s.exit()
-	reasons := s.census(ctx).reasons()
-	return &multiraftv1.ClusterHealthResponse{Healthy: len(reasons) == 0, Reasons: reasons}, nil
-}
-
-// reasons lists what is wrong, the causes before their effects.
-func (c *census) reasons() []*multiraftv1.HealthReason {
-	var nodes, unregistered, failed, leaderless, missing reasonList
-	for _, n := range c.nodes {
-		if c.answers[raftcore.NodeID(n.GetNodeId())] == nil {
-			nodes.add(fmt.Sprintf("node %d is not alive", n.GetNodeId()),
-				fmt.Sprintf("it does not answer at %s", n.GetClientAddr()),
-				"start it again with its own command line, on its own data directory")
-		}
-	}
-	for _, n := range c.groups[0].members {
-		if !slices.ContainsFunc(c.nodes, func(m *metav1.Node) bool { return m.GetNodeId() == uint64(n) }) {
-			unregistered.add(fmt.Sprintf("node %d is not registered", n),
-				"it is a member of the metadata group but has not recorded its addresses yet",
-				"start it, or wait a moment if it is starting")
-		}
-	}
-	for _, g := range c.groups {
-		for _, st := range g.failed {
-			failed.add(fmt.Sprintf("the replica of %s on node %d has failed", g.what, st.GetNodeId()), st.GetFailure(),
-				fmt.Sprintf("restart node %d, and keep its log for a report", st.GetNodeId()))
-		}
-		if g.leader == 0 {
-			leaderless.add(g.what+" has no leader", "no replica that answered leads it",
-				fmt.Sprintf("wait for the election; if it lasts, bring back a majority of nodes %v", g.members))
-		}
-		if len(g.missing) > 0 {
-			missing.add(g.what+" is under-replicated", fmt.Sprintf("no running replica on nodes %v of %v", g.missing, g.members),
-				"bring these nodes back; the replicas catch up by themselves")
-		}
-	}
-	return slices.Concat(nodes.all(), unregistered.all(), c.diskReasons(), failed.all(), leaderless.all(), missing.all())
 }
 
 // reasonList keeps the first few reasons of a kind and counts the rest.

@@ -3,6 +3,7 @@ package transport
 import (
 	"fmt"
 	"hash/crc32"
+	"math"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -25,8 +26,8 @@ type SnapshotSource interface {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // course decides what comes next in the sending of one snapshot, over as many streams as it takes: a stream that
-// breaks is followed by another, which first says where it means to go on, in an empty chunk; a receiver that is
-// elsewhere says where. It has no clock, lock or goroutine.
+// breaks is followed by one that only asks where to go on, by a position at which nothing can begin, and by another
+// that does so. It has no clock, lock or goroutine.
 type course struct {
 	source SnapshotSource
 	header *raftv1.Header // of the node
@@ -38,10 +39,13 @@ type course struct {
 	next    int // chunk to be sent
 	ask     bool
 	fault   error // of the source: nothing more can be sent
-	// setbacks counts the ends of streams since one that got further than all before.
+	// setbacks counts the ends of streams since the receiver was last heard to be further than before.
 	setbacks int
 	furthest uint64
 }
+
+// nowhere is a position at which no chunk begins: the answer to it says where one does.
+const nowhere = math.MaxUint64
 
 func newCourse(s SnapshotSource, node *raftv1.Header) *course {
 	return &course{source: s, header: node, offsets: []uint64{0}}
@@ -69,10 +73,13 @@ func (c *course) at() uint64 {
 
 // request returns the next request of a stream, and whether it is the stream's last.
 func (c *course) request() (req *raftv1.InstallSnapshotRequest, last bool, err error) {
-	offset, done := c.at(), c.whole && c.next == len(c.offsets)
-	if c.ask || done { // done: everything has been sent, and only the answer is missing
+	if c.ask {
 		c.ask = false
-		return c.message(offset, nil, done), done, nil
+		return c.message(nowhere, nil, false), true, nil
+	}
+	offset := c.at()
+	if c.whole && c.next == len(c.offsets) { // everything has arrived, and only the answer is missing
+		return c.message(offset, nil, true), true, nil
 	}
 	data, last, err := c.source.Chunk(c.next)
 	if err != nil {
@@ -112,8 +119,14 @@ func (c *course) answered(resp *raftv1.InstallSnapshotResponse) (over bool, err 
 	default:
 		return true, fmt.Errorf("%w: at %d, where no chunk begins", ErrSnapshotPosition, to)
 	}
-	c.next, c.ask = i, false
-	return c.setBack(to)
+	c.next = i
+	if to > c.furthest {
+		c.furthest, c.setbacks = to, 0
+	}
+	if c.setBack() {
+		return true, fmt.Errorf("%w: %d streams in a row came no further than %d bytes", ErrSnapshotPosition, snapshotSetbacksMax, c.furthest)
+	}
+	return false, nil
 }
 
 // broke takes the end of a stream without an answer, and says whether it is the end of all.
@@ -125,23 +138,18 @@ func (c *course) broke(cause error) (over bool, err error) {
 	case codes.InvalidArgument, codes.FailedPrecondition, codes.NotFound, codes.Unimplemented, codes.PermissionDenied:
 		return true, cause
 	case codes.ResourceExhausted: // the next one may find room; one under way is worth waiting for
-		if c.furthest == 0 {
+		if c.furthest == 0 && c.setbacks == 0 {
 			return true, cause
 		}
 	}
 	c.ask = c.next > 0
-	if over, _ := c.setBack(c.at()); over {
+	if c.setBack() {
 		return true, cause
 	}
 	return false, nil
 }
 
-func (c *course) setBack(at uint64) (over bool, err error) {
-	if at > c.furthest {
-		c.furthest, c.setbacks = at, 0
-	}
-	if c.setbacks++; c.setbacks > snapshotSetbacksMax {
-		return true, fmt.Errorf("%w: %d streams in a row came no further than %d bytes", ErrSnapshotPosition, snapshotSetbacksMax, c.furthest)
-	}
-	return false, nil
+func (c *course) setBack() bool {
+	c.setbacks++
+	return c.setbacks > snapshotSetbacksMax
 }

@@ -29,7 +29,7 @@ const (
 	connectionsPerHostMax  = 128  // of them, from one address
 	streamsPerConnMax      = 16
 	snapshotsMax           = 4        // at once, in each direction
-	snapshotSetbacksMax    = 10       // streams of one snapshot in a row that come no further
+	snapshotSetbacksMax    = 10       // ends of streams of one snapshot in a row without progress
 	fifoKeepItemsMax       = 16 << 10 // an empty queue keeps memory for so many items
 	fifoCompactItemsMin    = 1024
 	rotatedGenerationCount = 2

@@ -40,13 +40,14 @@ type nodeLine struct {
 	Alive      bool   `json:"alive"`
 	Leaders    uint32 `json:"leaders"`
 	Replicas   uint32 `json:"replicas"`
+	Draining   bool   `json:"draining"`
 }
 
 func statusOf(st *multiraftv1.ClusterStatusResponse) *clusterStatus {
 	s := &clusterStatus{ClusterID: st.GetClusterId(), MetadataLeader: st.GetMetadataLeader(), Nodes: []nodeLine{}, Groups: st.GetGroups(),
 		Leaderless: orEmpty(st.GetLeaderless()), UnderReplicated: orEmpty(st.GetUnderReplicated())}
 	for _, n := range st.GetNodes() {
-		s.Nodes = append(s.Nodes, nodeLine{n.GetNodeId(), n.GetClientAddr(), n.GetPeerAddr(), n.GetRack(), n.GetAlive(), n.GetLeaders(), n.GetReplicas()})
+		s.Nodes = append(s.Nodes, nodeLine{n.GetNodeId(), n.GetClientAddr(), n.GetPeerAddr(), n.GetRack(), n.GetAlive(), n.GetLeaders(), n.GetReplicas(), n.GetDraining()})
 	}
 	return s
 }
@@ -68,13 +69,13 @@ func (s *clusterStatus) text(w io.Writer) {
 }
 
 func nodeTable(w io.Writer, nodes []nodeLine) {
-	fmt.Fprintln(w, "ID\tCLIENT-ADDR\tPEER-ADDR\tRACK\tALIVE\tLEADERS\tREPLICAS")
+	fmt.Fprintln(w, "ID\tCLIENT-ADDR\tPEER-ADDR\tRACK\tALIVE\tLEADERS\tREPLICAS\tDRAINING")
 	for _, n := range nodes {
 		rack := n.Rack
 		if rack == "" {
 			rack = "-"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%t\t%d\t%d\n", n.ID, n.ClientAddr, n.PeerAddr, rack, n.Alive, n.Leaders, n.Replicas)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%t\t%d\t%d\t%t\n", n.ID, n.ClientAddr, n.PeerAddr, rack, n.Alive, n.Leaders, n.Replicas, n.Draining)
 	}
 }
 
@@ -109,9 +110,7 @@ type healthReason struct {
 
 func (h *clusterHealth) text(w io.Writer) {
 	fmt.Fprintf(w, "Healthy:\t%t\n", h.Healthy)
-	for _, r := range h.Reasons {
-		fmt.Fprintf(w, "\nWhat:\t%s\nWhy:\t%s\nTry:\t%s\n", r.What, r.Why, r.Try)
-	}
+	reasonsText(w, h.Reasons)
 }
 
 func newClusterHealth(o *options) *cobra.Command {
@@ -125,10 +124,7 @@ func newClusterHealth(o *options) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				h := &clusterHealth{Healthy: resp.GetHealthy(), Reasons: []healthReason{}}
-				for _, r := range resp.GetReasons() {
-					h.Reasons = append(h.Reasons, healthReason{r.GetWhat(), r.GetWhy(), r.GetTry()})
-				}
+				h := &clusterHealth{Healthy: resp.GetHealthy(), Reasons: reasonsOf(resp.GetReasons())}
 				if err := o.print(cmd.OutOrStdout(), h, h.text); err != nil {
 					return err
 				}
@@ -139,26 +135,6 @@ func newClusterHealth(o *options) *cobra.Command {
 			})
 		},
 	}
-}
-
-func newNode(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "node", Short: "List nodes", Args: cobra.NoArgs, RunE: needCommand}
-	cmd.AddCommand(&cobra.Command{
-		Use:   "list",
-		Short: "List the cluster's nodes",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.call(cmd, func(ctx context.Context, c *client.Client) error {
-				st, err := c.ClusterStatus(ctx)
-				if err != nil {
-					return err
-				}
-				nodes := statusOf(st).Nodes
-				return o.print(cmd.OutOrStdout(), nodes, func(w io.Writer) { nodeTable(w, nodes) })
-			})
-		},
-	})
-	return cmd
 }
 
 type groupDescription struct {

@@ -260,10 +260,10 @@ func (s sender) Send(to raftcore.NodeID, env *raftv1.Envelope) {
 	}
 }
 
-// SendSnapshot is part of actors.SnapshotSender.
-func (s sender) SendSnapshot(to raftcore.NodeID, source *actors.SnapshotSource) {
+// SendControl is part of router.Sender.
+func (s sender) SendControl(to raftcore.NodeID, c *raftv1.Control) {
 	if s.n.alive(s.life) {
-		s.n.link.SendSnapshot(uint64(to), source)
+		s.n.link.SendControl(uint64(to), c)
 	}
 }
 
@@ -274,10 +274,10 @@ func (s sender) SendReport(to raftcore.NodeID, r *raftv1.NodeReport) {
 	}
 }
 
-// SendControl is part of router.Sender.
-func (s sender) SendControl(to raftcore.NodeID, c *raftv1.Control) {
+// SendSnapshot is part of actors.SnapshotSender.
+func (s sender) SendSnapshot(to raftcore.NodeID, source *actors.SnapshotSource) {
 	if s.n.alive(s.life) {
-		s.n.link.SendControl(uint64(to), c)
+		s.n.link.SendSnapshot(uint64(to), source)
 	}
 }
 
@@ -306,7 +306,6 @@ func (r receiver) Frame(from uint64, f *raftv1.Frame) {
 // SnapshotChunk is part of transport.ChunkReceiver.
 func (r receiver) SnapshotChunk(from uint64, req *raftv1.InstallSnapshotRequest, reply func(*raftv1.InstallSnapshotResponse, error)) {
 	if !r.n.alive(r.life) {
-		reply(nil, errDown)
 		return
 	}
 	r.n.w.mix(uint64(r.n.w.now), from, r.n.id, req.GetOffset(), uint64(len(req.GetData())))

@@ -35,6 +35,8 @@ func defineStartFlags(f *pflag.FlagSet) {
 	f.String("advertise-client", "", "what clients are told instead of --client-addr")
 	f.String("advertise-peer", "", "what the other nodes are told instead of --peer-addr")
 	f.String("bootstrap", "", "the nodes that found the cluster: 1=host:port,2=host:port,... (peer addresses)")
+	f.String("join", "", "members of a cluster to join: host:port,... (peer or client addresses)")
+	f.Duration("replace-after", 5*time.Minute, "silence after which a node's replicas are placed elsewhere; 0 = never")
 	f.String("rack", "", "where the node stands; replicas are spread over racks")
 	f.String("config", "", "YAML file with any of these settings")
 	f.Duration("election-timeout", time.Second, "silence after which a follower campaigns")
@@ -118,6 +120,16 @@ func build(k *koanf.Koanf, stderr io.Writer) (cfg node.Config, logger *slog.Logg
 		if cfg.Bootstrap, err = node.ParseBootstrap(s); err != nil {
 			bad("--bootstrap: %v", err)
 		}
+	}
+	if s := k.String("join"); s != "" {
+		for addr := range strings.SplitSeq(s, ",") {
+			cfg.Join = append(cfg.Join, strings.TrimSpace(addr))
+		}
+	}
+	if cfg.ReplaceAfter, err = time.ParseDuration(k.String("replace-after")); err != nil || cfg.ReplaceAfter < 0 {
+		bad("--replace-after %q: want a duration such as 5m, or 0 for never", k.String("replace-after"))
+	} else if cfg.ReplaceAfter == 0 {
+		cfg.ReplaceAfter = -1
 	}
 	if cfg.ElectionTimeout, err = time.ParseDuration(k.String("election-timeout")); err != nil {
 		bad("--election-timeout %q: want a duration such as 1s", k.String("election-timeout"))

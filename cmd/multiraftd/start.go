@@ -17,8 +17,9 @@ func startCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "Run one node",
-		Long: "Run one node. On an empty data directory --bootstrap is required: the nodes listed there found the cluster\n" +
-			"together. With data present the same line, with or without --bootstrap, just starts the node.\n\n" +
+		Long: "Run one node. On an empty data directory --bootstrap is required, and the nodes listed there found the cluster\n" +
+			"together; or --join, which names members of a cluster that exists. With data present the same line, with or\n" +
+			"without either, just starts the node.\n\n" +
 			"Every flag can also be set in the environment (--data-dir as MULTIRAFT_DATA_DIR) or in the file named by\n" +
 			"--config (YAML, data-dir: ...). A flag wins over the environment, the environment over the file.",
 		Args: cobra.NoArgs,

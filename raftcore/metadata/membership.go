@@ -116,6 +116,12 @@ func (s *State) Target(id raftcore.GroupID) (Target, bool) {
 	return Target{ID: p.GetTarget().GetTargetId(), Voters: membersOf(p.GetTarget().GetVoters())}, true
 }
 
+// LatestTarget returns the id of the latest target that a partition has had; 0 = none.
+func (s *State) LatestTarget(g raftcore.GroupID) (uint64, bool) {
+	p := s.partition(g)
+	return p.GetTargetId(), p != nil
+}
+
 func (s *State) metadataTarget() (Target, bool) {
 	if s.voters == nil {
 		return Target{}, false

@@ -11,6 +11,7 @@ type Counters struct {
 	CommitFailures atomic.Uint64 // commits that returned an error
 	Views          atomic.Uint64 // views taken
 	WriteStalls    atomic.Uint64 // times that Pebble has held back writes
+	Reclaims       atomic.Uint64 // deleted ranges that were compacted
 }
 
 // Each calls f for each counter. Names have no prefix; label and value are empty.
@@ -26,6 +27,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 		{"store_commit_failures_total", "Commits that failed.", &c.CommitFailures},
 		{"store_views_total", "Views taken.", &c.Views},
 		{"store_write_stalls_total", "Times that the store has held back writes.", &c.WriteStalls},
+		{"store_reclaims_total", "Deleted ranges of keys that were compacted, so that their space comes back.", &c.Reclaims},
 	} {
 		f(m.name, "", "", m.help, m.v.Load())
 	}

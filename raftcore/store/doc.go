@@ -26,8 +26,8 @@
 // is read from one View (snapshot.go) and received into the next generation (staging.go), of which nothing is in
 // force before one batch makes it the current one and deletes the old.
 //
-// The package reads no clock, acknowledges nothing, and does not decide what is committed. It starts one
-// goroutine for an open Pebble store (Pebble starts more), none for a MemKV. It does not repair: a store that
+// The package acknowledges nothing and does not decide what is committed; but for Pebble's side it reads no clock.
+// It starts two goroutines for an open Pebble store (Pebble starts more), none for a MemKV. It does not repair: a store that
 // cannot be trusted is refused, and the node is replaced.
 //
 // Failure. Pebble's Commit returns nil when an fsync has failed, and panics when a write has failed. Here both

@@ -24,6 +24,9 @@ type Node struct {
 	Start     uint64 // how often the node has started
 	State     raftv1.StoreState
 	Bootstrap string // the set with which it was founded, as typed; empty without one
+	// Contacts are the nodes that were members when this one joined, with their peer addresses, as a bootstrap
+	// set is typed: whom it speaks to until it has the metadata. Empty on a founder.
+	Contacts string
 }
 
 // PutNode stores n and the format of the store.
@@ -38,6 +41,9 @@ func PutNode(b *Batch, n Node) {
 	v = binary.AppendUvarint(v, n.Start)
 	v = binary.AppendUvarint(v, uint64(n.State))
 	v = appendBytes(v, n.Bootstrap)
+	if n.Contacts != "" { // a founder's record stays as it always was
+		v = appendBytes(v, n.Contacts)
+	}
 	b.Set(nodeKey(kindNode), v)
 }
 
@@ -59,6 +65,9 @@ func LoadNode(v View) (Node, bool, error) {
 	n := Node{
 		Format: format, Cluster: string(d.bytes()), StoreID: string(d.bytes()), NodeID: raftcore.NodeID(d.uvarint()),
 		Start: d.uvarint(), State: raftv1.StoreState(d.uvarint()), Bootstrap: string(d.bytes()),
+	}
+	if len(d.rest) > 0 {
+		n.Contacts = string(d.bytes())
 	}
 	return n, true, d.err()
 }

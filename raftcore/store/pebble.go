@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +13,7 @@ import (
 )
 
 // pebbleKV is the KV on disk. One goroutine of its own makes the calls of Pebble that write, since a failure
-// stops whatever goroutine finds it, and callers have to hear of it.
+// stops whatever goroutine finds it, and callers have to hear of it. Another one compacts what was deleted.
 //
 // Invariant: when failure is set, no Commit returns nil, and Pebble is not called any more: a mutex in it may
 // be held for ever. The directory stays locked until the process ends, since goroutines of Pebble may still
@@ -27,6 +28,10 @@ type pebbleKV struct {
 	dead     chan struct{} // closed with failure
 	note     atomic.Pointer[syncNote]
 
+	reclaimer  *reclaimer
+	unreclaim  context.CancelFunc // ends it
+	reclaimEnd chan struct{}      // closed when it has ended
+
 	mu     sync.RWMutex // held for writing by Close, for reading by everything else
 	closed bool
 	db     *pebble.DB
@@ -40,15 +45,33 @@ func OpenPebble(o PebbleOptions) (KV, error) {
 	o.setDefaults()
 	k := &pebbleKV{
 		counters: o.Counters, onFatal: o.OnFatal, logf: o.Logf,
-		work: make(chan func()), dead: make(chan struct{}),
+		work: make(chan func()), dead: make(chan struct{}), reclaimer: newReclaimer(o.reclaimDelay), reclaimEnd: make(chan struct{}),
 	}
+	var ctx context.Context
+	ctx, k.unreclaim = context.WithCancel(context.Background())
 	go k.run()
 	err := k.open(o)
 	k.opened.Store(true)
 	if err := errors.Join(err, k.failed()); err != nil {
+		k.unreclaim()
 		return nil, fmt.Errorf("open store %s: %w", o.Dir, err)
 	}
+	go func() {
+		defer close(k.reclaimEnd)
+		k.reclaimer.run(ctx, k.compact)
+	}()
 	return k, nil
+}
+
+// compact makes Pebble delete what was deleted. Pebble gives the wait up when ctx ends, which is also when the
+// store has failed: the compaction that it waits for may have been stopped.
+func (k *pebbleKV) compact(ctx context.Context, r keyRange) error {
+	err := k.db.Compact(ctx, r.lo, r.hi, false)
+	if err != nil && ctx.Err() == nil {
+		return k.fail("compaction: %w", err)
+	}
+	k.counters.Reclaims.Add(1)
+	return err
 }
 
 func (k *pebbleKV) open(o PebbleOptions) error {
@@ -157,6 +180,7 @@ func (k *pebbleKV) commit(b *Batch, sync bool) error {
 	if err != nil {
 		return k.fail("commit: %w", err)
 	}
+	k.reclaimer.note(b)
 	return nil
 }
 
@@ -192,6 +216,13 @@ func (k *pebbleKV) add(op Op) error {
 // Close is part of KV. It waits for calls that are under way; all views must have been closed. A failed store
 // is left as it is.
 func (k *pebbleKV) Close() error {
+	k.unreclaim()
+	if k.opened.Load() {
+		select {
+		case <-k.reclaimEnd:
+		case <-k.dead: // it may be stopped for good
+		}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {

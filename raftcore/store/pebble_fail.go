@@ -21,6 +21,7 @@ func (k *pebbleKV) fail(format string, args ...any) error {
 	err := fmt.Errorf("%w: %w", ErrFailed, fmt.Errorf(format, args...))
 	if k.failure.CompareAndSwap(nil, &err) {
 		close(k.dead)
+		k.unreclaim()
 		if k.opened.Load() && k.onFatal != nil {
 			k.onFatal(err)
 		}

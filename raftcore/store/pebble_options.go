@@ -24,6 +24,8 @@ type PebbleOptions struct {
 	Logf func(format string, args ...any)
 	// Counters counts; nil means a set that nobody reads.
 	Counters *Counters
+
+	reclaimDelay time.Duration // 0 means 20 s
 }
 
 const (
@@ -37,7 +39,7 @@ const (
 	blobGarbageRatio      = 0.20
 	compactionsMax        = 2
 	blobRewriteAge        = 5 * time.Minute
-	deleteRangeFlushDelay = 10 * time.Second // so that retention returns space on an idle store
+	deleteRangeFlushDelay = 10 * time.Second // so that tables that are deleted whole go on an idle store
 )
 
 // comparer is Pebble's own order of bytes under a name of ours. The name is in each manifest: Pebble refuses
@@ -54,6 +56,9 @@ func (o *PebbleOptions) setDefaults() {
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = blockCacheBytes
+	}
+	if o.reclaimDelay == 0 {
+		o.reclaimDelay = reclaimDelayDefault
 	}
 	if o.Counters == nil {
 		o.Counters = new(Counters)

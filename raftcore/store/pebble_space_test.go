@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -70,6 +71,91 @@ func spaceGroup(t *testing.T, kv KV, g raftcore.GroupID) *Log {
 	return l
 }
 
+// awaitBytes waits until no more than so many bytes are in use.
+func awaitBytes(t *testing.T, dir string, before, want int64) {
+	t.Helper()
+	began, look := time.Now(), time.NewTicker(100*time.Millisecond)
+	defer look.Stop()
+	for tableBytes(t, dir) > want {
+		if time.Since(began) > spaceReturnLimit {
+			t.Fatalf("%d MiB of %d are in use, want at most %d", tableBytes(t, dir)>>20, before>>20, want>>20)
+		}
+		<-look.C
+	}
+	t.Logf("%d MiB before, %d MiB %v after the deletion", before>>20, tableBytes(t, dir)>>20, time.Since(began).Round(100*time.Millisecond))
+}
+
+// Many groups that write at the same time share tables: a deletion covers none of them whole.
+func TestTheSpaceOfManyLogsThatGrewTogetherComesBackOnAnIdleStore(t *testing.T) {
+	const groups, entries, entryBytes = 24, 1024, 4 << 10
+	dir := filepath.Join(t.TempDir(), "store")
+	counters := new(Counters)
+	kv, err := OpenPebble(PebbleOptions{Dir: dir, Counters: counters, reclaimDelay: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := rand.NewChaCha8([32]byte{1})
+	key := func(g raftcore.GroupID, i raftcore.Index) []byte {
+		return entryKey(nil, dataKey(g, firstGeneration, kindEntry), i)
+	}
+	for i := range raftcore.Index(entries) {
+		b := new(Batch)
+		for g := range raftcore.GroupID(groups) {
+			data := make([]byte, entryBytes)
+			noise.Read(data)
+			b.Set(key(g+2, i), data)
+		}
+		if err := kv.Commit(b, i%32 == 31); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := kv.(*pebbleKV).db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	before := tableBytes(t, dir)
+	for g := range raftcore.GroupID(groups) { // each by itself, as replicas do
+		b := new(Batch)
+		b.DeleteRange(key(g+2, 0), key(g+2, entries*3/4))
+		if err := kv.Commit(b, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A file of values goes when all in it are gone, or is rewritten when a fifth is (after five minutes).
+	awaitBytes(t, dir, before, groups*entries*entryBytes/4*15/10)
+	if n := counters.Reclaims.Load(); n == 0 || n > groups {
+		t.Errorf("%d ranges compacted", n)
+	}
+	if err := kv.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDeletedRangesThatTouchAreCompactedAsOneAndNotManyAtOnce(t *testing.T) {
+	r := newReclaimer(time.Hour)
+	k := func(i int) []byte { return []byte{byte(i >> 8), byte(i)} }
+	for _, pair := range [][2]int{{10, 20}, {20, 30}, {5, 12}, {40, 41}, {7, 7}} {
+		b := new(Batch)
+		b.Set(k(50), nil)
+		b.DeleteRange(k(pair[0]), k(pair[1]))
+		r.note(b)
+	}
+	if got := r.take(); len(got) != 2 || !bytes.Equal(got[0].lo, k(5)) || !bytes.Equal(got[0].hi, k(30)) || !bytes.Equal(got[1].lo, k(40)) {
+		t.Fatalf("%v", got)
+	}
+	for i := range 2 * reclaimPendingMax {
+		r.add(keyRange{k(4 * i), k(4*i + 1)})
+	}
+	taken := 0
+	for n := len(r.take()); n > 0; n = len(r.take()) {
+		if taken += n; n > reclaimRangesMax {
+			t.Fatalf("%d ranges in one go", n)
+		}
+	}
+	if taken != reclaimPendingMax {
+		t.Fatalf("%d ranges were remembered, want %d", taken, reclaimPendingMax)
+	}
+}
+
 func TestTheSpaceOfWhatIsTruncatedOrDeletedComesBackOnAnIdleStore(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	kv, err := OpenPebble(PebbleOptions{Dir: dir})
@@ -96,15 +182,7 @@ func TestTheSpaceOfWhatIsTruncatedOrDeletedComesBackOnAnIdleStore(t *testing.T) 
 	}
 	// What is left to live, and a fifth: a table at the edge of what is gone goes only when it is rewritten.
 	const want = (spaceGroupBytes + spaceGroupBytes/10) * 12 / 10
-	began, look := time.Now(), time.NewTicker(100*time.Millisecond)
-	defer look.Stop()
-	for tableBytes(t, dir) > want {
-		if time.Since(began) > spaceReturnLimit {
-			t.Fatalf("%d MiB of %d are in use, want at most %d", tableBytes(t, dir)>>20, before>>20, int64(want)>>20)
-		}
-		<-look.C
-	}
-	t.Logf("%d MiB before, %d MiB %v after the deletion", before>>20, tableBytes(t, dir)>>20, time.Since(began).Round(100*time.Millisecond))
+	awaitBytes(t, dir, before, want)
 	v, err := kv.View()
 	if err != nil {
 		t.Fatal(err)

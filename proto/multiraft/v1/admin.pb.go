@@ -862,7 +862,9 @@ type NodeInfo struct {
 	// Groups that it leads, the metadata group included.
 	Leaders uint32 `protobuf:"varint,6,opt,name=leaders,proto3" json:"leaders,omitempty"`
 	// Replicas that it hosts, the metadata group's included.
-	Replicas      uint32 `protobuf:"varint,7,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Replicas uint32 `protobuf:"varint,7,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// It takes no new replicas, and those that it has are moved away.
+	Draining      bool `protobuf:"varint,8,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -944,6 +946,13 @@ func (x *NodeInfo) GetReplicas() uint32 {
 		return x.Replicas
 	}
 	return 0
+}
+
+func (x *NodeInfo) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
 }
 
 // ClusterStatusResponse is the cluster as the answering node saw it.
@@ -1272,6 +1281,12 @@ type ReplicaStatus struct {
 	Learners []uint64 `protobuf:"varint,14,rep,packed,name=learners,proto3" json:"learners,omitempty"`
 	// Why it failed; empty otherwise.
 	Failure string `protobuf:"bytes,15,opt,name=failure,proto3" json:"failure,omitempty"`
+	// The group is between two memberships.
+	Joint bool `protobuf:"varint,16,opt,name=joint,proto3" json:"joint,omitempty"`
+	// Only of a leader: nodes of members that are not caught up or were not heard of lately.
+	Lagging []uint64 `protobuf:"varint,17,rep,packed,name=lagging,proto3" json:"lagging,omitempty"`
+	// Only of a leader: what it waits for on the way to the membership that is wanted; empty = nothing.
+	Waits string `protobuf:"bytes,18,opt,name=waits,proto3" json:"waits,omitempty"`
 	// Bytes of record batches that it has, from log_start on.
 	RecordBytes int64 `protobuf:"varint,50,opt,name=record_bytes,json=recordBytes,proto3" json:"record_bytes,omitempty"`
 	// First index in its log.
@@ -1413,6 +1428,27 @@ func (x *ReplicaStatus) GetLearners() []uint64 {
 func (x *ReplicaStatus) GetFailure() string {
 	if x != nil {
 		return x.Failure
+	}
+	return ""
+}
+
+func (x *ReplicaStatus) GetJoint() bool {
+	if x != nil {
+		return x.Joint
+	}
+	return false
+}
+
+func (x *ReplicaStatus) GetLagging() []uint64 {
+	if x != nil {
+		return x.Lagging
+	}
+	return nil
+}
+
+func (x *ReplicaStatus) GetWaits() string {
+	if x != nil {
+		return x.Waits
 	}
 	return ""
 }
@@ -1568,6 +1604,8 @@ type NodeStatusResponse struct {
 	Replicas []*ReplicaStatus `protobuf:"bytes,3,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	// Applied index of its metadata replica.
 	MetadataApplied uint64 `protobuf:"varint,4,opt,name=metadata_applied,json=metadataApplied,proto3" json:"metadata_applied,omitempty"`
+	// What the controller there, if it acts, wants done and can't do.
+	Findings []*HealthReason `protobuf:"bytes,5,rep,name=findings,proto3" json:"findings,omitempty"`
 	// How much room its disk has.
 	DiskSpace DiskSpace `protobuf:"varint,50,opt,name=disk_space,json=diskSpace,proto3,enum=multiraft.v1.DiskSpace" json:"disk_space,omitempty"`
 	// Bytes free for it on its disk.
@@ -1634,6 +1672,13 @@ func (x *NodeStatusResponse) GetMetadataApplied() uint64 {
 		return x.MetadataApplied
 	}
 	return 0
+}
+
+func (x *NodeStatusResponse) GetFindings() []*HealthReason {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
 }
 
 func (x *NodeStatusResponse) GetDiskSpace() DiskSpace {
@@ -1785,6 +1830,756 @@ func (*RegisterNodeResponse) Descriptor() ([]byte, []int) {
 	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
+// JoinNodeRequest describes a node that wants to be a member.
+type JoinNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// UUID of its store.
+	StoreId string `protobuf:"bytes,1,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	// Where it serves clients.
+	ClientAddr string `protobuf:"bytes,2,opt,name=client_addr,json=clientAddr,proto3" json:"client_addr,omitempty"`
+	// Where it serves peers.
+	PeerAddr string `protobuf:"bytes,3,opt,name=peer_addr,json=peerAddr,proto3" json:"peer_addr,omitempty"`
+	// Its rack; empty = none.
+	Rack          string `protobuf:"bytes,4,opt,name=rack,proto3" json:"rack,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinNodeRequest) Reset() {
+	*x = JoinNodeRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinNodeRequest) ProtoMessage() {}
+
+func (x *JoinNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinNodeRequest.ProtoReflect.Descriptor instead.
+func (*JoinNodeRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *JoinNodeRequest) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+func (x *JoinNodeRequest) GetClientAddr() string {
+	if x != nil {
+		return x.ClientAddr
+	}
+	return ""
+}
+
+func (x *JoinNodeRequest) GetPeerAddr() string {
+	if x != nil {
+		return x.PeerAddr
+	}
+	return ""
+}
+
+func (x *JoinNodeRequest) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+// JoinNodeResponse says who it is now.
+type JoinNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster's UUID.
+	ClusterId string `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// Its id.
+	NodeId uint64 `protobuf:"varint,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// All nodes, so that it can speak to them before it has the metadata.
+	Nodes         []*NodeInfo `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinNodeResponse) Reset() {
+	*x = JoinNodeResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinNodeResponse) ProtoMessage() {}
+
+func (x *JoinNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinNodeResponse.ProtoReflect.Descriptor instead.
+func (*JoinNodeResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *JoinNodeResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *JoinNodeResponse) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *JoinNodeResponse) GetNodes() []*NodeInfo {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// DrainNodeRequest names a node.
+type DrainNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Ends the drain: what has moved stays where it is.
+	Cancel        bool `protobuf:"varint,2,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DrainNodeRequest) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *DrainNodeRequest) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+// DrainNodeResponse says what is left to be moved.
+type DrainNodeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Partitions that have a replica there.
+	ReplicasLeft uint32 `protobuf:"varint,1,opt,name=replicas_left,json=replicasLeft,proto3" json:"replicas_left,omitempty"`
+	// Groups that it leads, the metadata group included.
+	LeadersLeft uint32 `protobuf:"varint,2,opt,name=leaders_left,json=leadersLeft,proto3" json:"leaders_left,omitempty"`
+	// It votes in the metadata group.
+	Votes bool `protobuf:"varint,3,opt,name=votes,proto3" json:"votes,omitempty"`
+	// Nothing is left.
+	Done bool `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	// Why it does not go on; empty = it does.
+	Stuck string `protobuf:"bytes,5,opt,name=stuck,proto3" json:"stuck,omitempty"`
+	// What to do about that.
+	Try           string `protobuf:"bytes,6,opt,name=try,proto3" json:"try,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeResponse) Reset() {
+	*x = DrainNodeResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeResponse) ProtoMessage() {}
+
+func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DrainNodeResponse) GetReplicasLeft() uint32 {
+	if x != nil {
+		return x.ReplicasLeft
+	}
+	return 0
+}
+
+func (x *DrainNodeResponse) GetLeadersLeft() uint32 {
+	if x != nil {
+		return x.LeadersLeft
+	}
+	return 0
+}
+
+func (x *DrainNodeResponse) GetVotes() bool {
+	if x != nil {
+		return x.Votes
+	}
+	return false
+}
+
+func (x *DrainNodeResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *DrainNodeResponse) GetStuck() string {
+	if x != nil {
+		return x.Stuck
+	}
+	return ""
+}
+
+func (x *DrainNodeResponse) GetTry() string {
+	if x != nil {
+		return x.Try
+	}
+	return ""
+}
+
+// RemoveNodeRequest names a node.
+type RemoveNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Also with replicas: the node is gone for good, nobody waits for it any more.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeRequest) Reset() {
+	*x = RemoveNodeRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeRequest) ProtoMessage() {}
+
+func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RemoveNodeRequest) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *RemoveNodeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// RemoveNodeResponse has no fields: it is removed.
+type RemoveNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeResponse) Reset() {
+	*x = RemoveNodeResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeResponse) ProtoMessage() {}
+
+func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
+func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+// CanStopRequest names a node.
+type CanStopRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId        uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CanStopRequest) Reset() {
+	*x = CanStopRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CanStopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CanStopRequest) ProtoMessage() {}
+
+func (x *CanStopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CanStopRequest.ProtoReflect.Descriptor instead.
+func (*CanStopRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CanStopRequest) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+// CanStopResponse answers.
+type CanStopResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every group keeps a majority of members that are caught up.
+	CanStop bool `protobuf:"varint,1,opt,name=can_stop,json=canStop,proto3" json:"can_stop,omitempty"`
+	// Why not.
+	Reasons       []*HealthReason `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CanStopResponse) Reset() {
+	*x = CanStopResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CanStopResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CanStopResponse) ProtoMessage() {}
+
+func (x *CanStopResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CanStopResponse.ProtoReflect.Descriptor instead.
+func (*CanStopResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *CanStopResponse) GetCanStop() bool {
+	if x != nil {
+		return x.CanStop
+	}
+	return false
+}
+
+func (x *CanStopResponse) GetReasons() []*HealthReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+// MovePartitionRequest says where a partition should be.
+type MovePartitionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic's name.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The nodes, the preferred leader first; at least 1.
+	Nodes []uint64 `protobuf:"varint,3,rep,packed,name=nodes,proto3" json:"nodes,omitempty"`
+	// 0 = move; else only say how far the move is that got this id.
+	TargetId uint64 `protobuf:"varint,4,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	// Takes the place of a move that is under way; without it that one refuses this one.
+	Supersede     bool `protobuf:"varint,5,opt,name=supersede,proto3" json:"supersede,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MovePartitionRequest) Reset() {
+	*x = MovePartitionRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MovePartitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MovePartitionRequest) ProtoMessage() {}
+
+func (x *MovePartitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MovePartitionRequest.ProtoReflect.Descriptor instead.
+func (*MovePartitionRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *MovePartitionRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *MovePartitionRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *MovePartitionRequest) GetNodes() []uint64 {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *MovePartitionRequest) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
+func (x *MovePartitionRequest) GetSupersede() bool {
+	if x != nil {
+		return x.Supersede
+	}
+	return false
+}
+
+// MovePartitionResponse says how far it is.
+type MovePartitionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The move's id.
+	TargetId uint64 `protobuf:"varint,1,opt,name=target_id,json=targetId,proto3" json:"target_id,omitempty"`
+	// The partition is there, and nowhere else.
+	Done bool `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	// Where it is now.
+	Voters []uint64 `protobuf:"varint,3,rep,packed,name=voters,proto3" json:"voters,omitempty"`
+	// Nodes that are being filled.
+	Learners []uint64 `protobuf:"varint,4,rep,packed,name=learners,proto3" json:"learners,omitempty"`
+	// What it waits for; empty = nothing known.
+	Waits         string `protobuf:"bytes,5,opt,name=waits,proto3" json:"waits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MovePartitionResponse) Reset() {
+	*x = MovePartitionResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MovePartitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MovePartitionResponse) ProtoMessage() {}
+
+func (x *MovePartitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MovePartitionResponse.ProtoReflect.Descriptor instead.
+func (*MovePartitionResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *MovePartitionResponse) GetTargetId() uint64 {
+	if x != nil {
+		return x.TargetId
+	}
+	return 0
+}
+
+func (x *MovePartitionResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *MovePartitionResponse) GetVoters() []uint64 {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+func (x *MovePartitionResponse) GetLearners() []uint64 {
+	if x != nil {
+		return x.Learners
+	}
+	return nil
+}
+
+func (x *MovePartitionResponse) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+// TransferLeaderRequest says who should lead.
+type TransferLeaderRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic's name.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The node; 0 = whoever is best.
+	NodeId        uint64 `protobuf:"varint,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaderRequest) Reset() {
+	*x = TransferLeaderRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderRequest) ProtoMessage() {}
+
+func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *TransferLeaderRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *TransferLeaderRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *TransferLeaderRequest) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+// TransferLeaderResponse says who leads.
+type TransferLeaderResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	Leader        uint64 `protobuf:"varint,1,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaderResponse) Reset() {
+	*x = TransferLeaderResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderResponse) ProtoMessage() {}
+
+func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *TransferLeaderResponse) GetLeader() uint64 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
 var File_multiraft_v1_admin_proto protoreflect.FileDescriptor
 
 const file_multiraft_v1_admin_proto_rawDesc = "" +
@@ -1835,7 +2630,7 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\tretention\x18\x05 \x01(\v2\x17.multiraft.v1.RetentionR\tretention\"H\n" +
 	"\x12ListTopicsResponse\x122\n" +
 	"\x06topics\x18\x01 \x03(\v2\x1a.multiraft.v1.TopicSummaryR\x06topics\"\x16\n" +
-	"\x14ClusterStatusRequest\"\xc1\x01\n" +
+	"\x14ClusterStatusRequest\"\xdd\x01\n" +
 	"\bNodeInfo\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x1f\n" +
 	"\vclient_addr\x18\x02 \x01(\tR\n" +
@@ -1844,7 +2639,8 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x04rack\x18\x04 \x01(\tR\x04rack\x12\x14\n" +
 	"\x05alive\x18\x05 \x01(\bR\x05alive\x12\x18\n" +
 	"\aleaders\x18\x06 \x01(\rR\aleaders\x12\x1a\n" +
-	"\breplicas\x18\a \x01(\rR\breplicas\"\xf0\x01\n" +
+	"\breplicas\x18\a \x01(\rR\breplicas\x12\x1a\n" +
+	"\bdraining\x18\b \x01(\bR\bdraining\"\xf0\x01\n" +
 	"\x15ClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12'\n" +
@@ -1864,7 +2660,7 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x124\n" +
 	"\areasons\x18\x02 \x03(\v2\x1a.multiraft.v1.HealthReasonR\areasons\"1\n" +
 	"\x14DescribeGroupRequest\x12\x19\n" +
-	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\"\x92\x04\n" +
+	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\"\xd8\x04\n" +
 	"\rReplicaStatus\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12\x1d\n" +
@@ -1883,7 +2679,10 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x04hash\x18\f \x01(\x06R\x04hash\x12\x16\n" +
 	"\x06voters\x18\r \x03(\x04R\x06voters\x12\x1a\n" +
 	"\blearners\x18\x0e \x03(\x04R\blearners\x12\x18\n" +
-	"\afailure\x18\x0f \x01(\tR\afailure\x12!\n" +
+	"\afailure\x18\x0f \x01(\tR\afailure\x12\x14\n" +
+	"\x05joint\x18\x10 \x01(\bR\x05joint\x12\x18\n" +
+	"\alagging\x18\x11 \x03(\x04R\alagging\x12\x14\n" +
+	"\x05waits\x18\x12 \x01(\tR\x05waits\x12!\n" +
 	"\frecord_bytes\x182 \x01(\x03R\vrecordBytes\x12\x1f\n" +
 	"\vfirst_index\x183 \x01(\x04R\n" +
 	"firstIndex\x12\x18\n" +
@@ -1894,12 +2693,13 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\tpartition\x18\x03 \x01(\rR\tpartition\x127\n" +
 	"\breplicas\x18\x04 \x03(\v2\x1b.multiraft.v1.ReplicaStatusR\breplicas\"0\n" +
 	"\x11NodeStatusRequest\x12\x1b\n" +
-	"\tgroup_ids\x18\x01 \x03(\x04R\bgroupIds\"\xb3\x02\n" +
+	"\tgroup_ids\x18\x01 \x03(\x04R\bgroupIds\"\xeb\x02\n" +
 	"\x12NodeStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12!\n" +
 	"\fstart_number\x18\x02 \x01(\x04R\vstartNumber\x127\n" +
 	"\breplicas\x18\x03 \x03(\v2\x1b.multiraft.v1.ReplicaStatusR\breplicas\x12)\n" +
 	"\x10metadata_applied\x18\x04 \x01(\x04R\x0fmetadataApplied\x126\n" +
+	"\bfindings\x18\x05 \x03(\v2\x1a.multiraft.v1.HealthReasonR\bfindings\x126\n" +
 	"\n" +
 	"disk_space\x182 \x01(\x0e2\x17.multiraft.v1.DiskSpaceR\tdiskSpace\x12&\n" +
 	"\x0fdisk_free_bytes\x183 \x01(\x04R\rdiskFreeBytes\x12\x1d\n" +
@@ -1913,7 +2713,55 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"clientAddr\x12\x1b\n" +
 	"\tpeer_addr\x18\x05 \x01(\tR\bpeerAddr\x12\x12\n" +
 	"\x04rack\x18\x06 \x01(\tR\x04rack\"\x16\n" +
-	"\x14RegisterNodeResponse*\xce\x01\n" +
+	"\x14RegisterNodeResponse\"~\n" +
+	"\x0fJoinNodeRequest\x12\x19\n" +
+	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1f\n" +
+	"\vclient_addr\x18\x02 \x01(\tR\n" +
+	"clientAddr\x12\x1b\n" +
+	"\tpeer_addr\x18\x03 \x01(\tR\bpeerAddr\x12\x12\n" +
+	"\x04rack\x18\x04 \x01(\tR\x04rack\"x\n" +
+	"\x10JoinNodeResponse\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12,\n" +
+	"\x05nodes\x18\x03 \x03(\v2\x16.multiraft.v1.NodeInfoR\x05nodes\"C\n" +
+	"\x10DrainNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x16\n" +
+	"\x06cancel\x18\x02 \x01(\bR\x06cancel\"\xad\x01\n" +
+	"\x11DrainNodeResponse\x12#\n" +
+	"\rreplicas_left\x18\x01 \x01(\rR\freplicasLeft\x12!\n" +
+	"\fleaders_left\x18\x02 \x01(\rR\vleadersLeft\x12\x14\n" +
+	"\x05votes\x18\x03 \x01(\bR\x05votes\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\bR\x04done\x12\x14\n" +
+	"\x05stuck\x18\x05 \x01(\tR\x05stuck\x12\x10\n" +
+	"\x03try\x18\x06 \x01(\tR\x03try\"B\n" +
+	"\x11RemoveNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\x14\n" +
+	"\x12RemoveNodeResponse\")\n" +
+	"\x0eCanStopRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\"b\n" +
+	"\x0fCanStopResponse\x12\x19\n" +
+	"\bcan_stop\x18\x01 \x01(\bR\acanStop\x124\n" +
+	"\areasons\x18\x02 \x03(\v2\x1a.multiraft.v1.HealthReasonR\areasons\"\x9b\x01\n" +
+	"\x14MovePartitionRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05nodes\x18\x03 \x03(\x04R\x05nodes\x12\x1b\n" +
+	"\ttarget_id\x18\x04 \x01(\x04R\btargetId\x12\x1c\n" +
+	"\tsupersede\x18\x05 \x01(\bR\tsupersede\"\x92\x01\n" +
+	"\x15MovePartitionResponse\x12\x1b\n" +
+	"\ttarget_id\x18\x01 \x01(\x04R\btargetId\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\bR\x04done\x12\x16\n" +
+	"\x06voters\x18\x03 \x03(\x04R\x06voters\x12\x1a\n" +
+	"\blearners\x18\x04 \x03(\x04R\blearners\x12\x14\n" +
+	"\x05waits\x18\x05 \x01(\tR\x05waits\"d\n" +
+	"\x15TransferLeaderRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x17\n" +
+	"\anode_id\x18\x03 \x01(\x04R\x06nodeId\"0\n" +
+	"\x16TransferLeaderResponse\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\x04R\x06leader*\xce\x01\n" +
 	"\vReplicaRole\x12\x1c\n" +
 	"\x18REPLICA_ROLE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REPLICA_ROLE_FOLLOWER\x10\x01\x12\x1e\n" +
@@ -1926,7 +2774,7 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x16DISK_SPACE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISK_SPACE_ENOUGH\x10\x01\x12\x12\n" +
 	"\x0eDISK_SPACE_LOW\x10\x02\x12\x14\n" +
-	"\x10DISK_SPACE_SHORT\x10\x032\x8e\x06\n" +
+	"\x10DISK_SPACE_SHORT\x10\x032\xf7\t\n" +
 	"\fAdminService\x12R\n" +
 	"\vCreateTopic\x12 .multiraft.v1.CreateTopicRequest\x1a!.multiraft.v1.CreateTopicResponse\x12O\n" +
 	"\n" +
@@ -1939,7 +2787,14 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\rDescribeGroup\x12\".multiraft.v1.DescribeGroupRequest\x1a#.multiraft.v1.DescribeGroupResponse\x12O\n" +
 	"\n" +
 	"NodeStatus\x12\x1f.multiraft.v1.NodeStatusRequest\x1a .multiraft.v1.NodeStatusResponse\x12U\n" +
-	"\fRegisterNode\x12!.multiraft.v1.RegisterNodeRequest\x1a\".multiraft.v1.RegisterNodeResponseBAZ?github.com/multiraftd/multiraftd/proto/multiraft/v1;multiraftv1b\x06proto3"
+	"\fRegisterNode\x12!.multiraft.v1.RegisterNodeRequest\x1a\".multiraft.v1.RegisterNodeResponse\x12I\n" +
+	"\bJoinNode\x12\x1d.multiraft.v1.JoinNodeRequest\x1a\x1e.multiraft.v1.JoinNodeResponse\x12L\n" +
+	"\tDrainNode\x12\x1e.multiraft.v1.DrainNodeRequest\x1a\x1f.multiraft.v1.DrainNodeResponse\x12O\n" +
+	"\n" +
+	"RemoveNode\x12\x1f.multiraft.v1.RemoveNodeRequest\x1a .multiraft.v1.RemoveNodeResponse\x12F\n" +
+	"\aCanStop\x12\x1c.multiraft.v1.CanStopRequest\x1a\x1d.multiraft.v1.CanStopResponse\x12X\n" +
+	"\rMovePartition\x12\".multiraft.v1.MovePartitionRequest\x1a#.multiraft.v1.MovePartitionResponse\x12[\n" +
+	"\x0eTransferLeader\x12#.multiraft.v1.TransferLeaderRequest\x1a$.multiraft.v1.TransferLeaderResponseBAZ?github.com/multiraftd/multiraftd/proto/multiraft/v1;multiraftv1b\x06proto3"
 
 var (
 	file_multiraft_v1_admin_proto_rawDescOnce sync.Once
@@ -1954,33 +2809,45 @@ func file_multiraft_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_multiraft_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_multiraft_v1_admin_proto_goTypes = []any{
-	(ReplicaRole)(0),              // 0: multiraft.v1.ReplicaRole
-	(DiskSpace)(0),                // 1: multiraft.v1.DiskSpace
-	(*CreateTopicRequest)(nil),    // 2: multiraft.v1.CreateTopicRequest
-	(*Retention)(nil),             // 3: multiraft.v1.Retention
-	(*AlterTopicRequest)(nil),     // 4: multiraft.v1.AlterTopicRequest
-	(*AlterTopicResponse)(nil),    // 5: multiraft.v1.AlterTopicResponse
-	(*DeleteTopicRequest)(nil),    // 6: multiraft.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),   // 7: multiraft.v1.DeleteTopicResponse
-	(*CreateTopicResponse)(nil),   // 8: multiraft.v1.CreateTopicResponse
-	(*ListTopicsRequest)(nil),     // 9: multiraft.v1.ListTopicsRequest
-	(*TopicSummary)(nil),          // 10: multiraft.v1.TopicSummary
-	(*ListTopicsResponse)(nil),    // 11: multiraft.v1.ListTopicsResponse
-	(*ClusterStatusRequest)(nil),  // 12: multiraft.v1.ClusterStatusRequest
-	(*NodeInfo)(nil),              // 13: multiraft.v1.NodeInfo
-	(*ClusterStatusResponse)(nil), // 14: multiraft.v1.ClusterStatusResponse
-	(*ClusterHealthRequest)(nil),  // 15: multiraft.v1.ClusterHealthRequest
-	(*HealthReason)(nil),          // 16: multiraft.v1.HealthReason
-	(*ClusterHealthResponse)(nil), // 17: multiraft.v1.ClusterHealthResponse
-	(*DescribeGroupRequest)(nil),  // 18: multiraft.v1.DescribeGroupRequest
-	(*ReplicaStatus)(nil),         // 19: multiraft.v1.ReplicaStatus
-	(*DescribeGroupResponse)(nil), // 20: multiraft.v1.DescribeGroupResponse
-	(*NodeStatusRequest)(nil),     // 21: multiraft.v1.NodeStatusRequest
-	(*NodeStatusResponse)(nil),    // 22: multiraft.v1.NodeStatusResponse
-	(*RegisterNodeRequest)(nil),   // 23: multiraft.v1.RegisterNodeRequest
-	(*RegisterNodeResponse)(nil),  // 24: multiraft.v1.RegisterNodeResponse
+	(ReplicaRole)(0),               // 0: multiraft.v1.ReplicaRole
+	(DiskSpace)(0),                 // 1: multiraft.v1.DiskSpace
+	(*CreateTopicRequest)(nil),     // 2: multiraft.v1.CreateTopicRequest
+	(*Retention)(nil),              // 3: multiraft.v1.Retention
+	(*AlterTopicRequest)(nil),      // 4: multiraft.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),     // 5: multiraft.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),     // 6: multiraft.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),    // 7: multiraft.v1.DeleteTopicResponse
+	(*CreateTopicResponse)(nil),    // 8: multiraft.v1.CreateTopicResponse
+	(*ListTopicsRequest)(nil),      // 9: multiraft.v1.ListTopicsRequest
+	(*TopicSummary)(nil),           // 10: multiraft.v1.TopicSummary
+	(*ListTopicsResponse)(nil),     // 11: multiraft.v1.ListTopicsResponse
+	(*ClusterStatusRequest)(nil),   // 12: multiraft.v1.ClusterStatusRequest
+	(*NodeInfo)(nil),               // 13: multiraft.v1.NodeInfo
+	(*ClusterStatusResponse)(nil),  // 14: multiraft.v1.ClusterStatusResponse
+	(*ClusterHealthRequest)(nil),   // 15: multiraft.v1.ClusterHealthRequest
+	(*HealthReason)(nil),           // 16: multiraft.v1.HealthReason
+	(*ClusterHealthResponse)(nil),  // 17: multiraft.v1.ClusterHealthResponse
+	(*DescribeGroupRequest)(nil),   // 18: multiraft.v1.DescribeGroupRequest
+	(*ReplicaStatus)(nil),          // 19: multiraft.v1.ReplicaStatus
+	(*DescribeGroupResponse)(nil),  // 20: multiraft.v1.DescribeGroupResponse
+	(*NodeStatusRequest)(nil),      // 21: multiraft.v1.NodeStatusRequest
+	(*NodeStatusResponse)(nil),     // 22: multiraft.v1.NodeStatusResponse
+	(*RegisterNodeRequest)(nil),    // 23: multiraft.v1.RegisterNodeRequest
+	(*RegisterNodeResponse)(nil),   // 24: multiraft.v1.RegisterNodeResponse
+	(*JoinNodeRequest)(nil),        // 25: multiraft.v1.JoinNodeRequest
+	(*JoinNodeResponse)(nil),       // 26: multiraft.v1.JoinNodeResponse
+	(*DrainNodeRequest)(nil),       // 27: multiraft.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),      // 28: multiraft.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),      // 29: multiraft.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),     // 30: multiraft.v1.RemoveNodeResponse
+	(*CanStopRequest)(nil),         // 31: multiraft.v1.CanStopRequest
+	(*CanStopResponse)(nil),        // 32: multiraft.v1.CanStopResponse
+	(*MovePartitionRequest)(nil),   // 33: multiraft.v1.MovePartitionRequest
+	(*MovePartitionResponse)(nil),  // 34: multiraft.v1.MovePartitionResponse
+	(*TransferLeaderRequest)(nil),  // 35: multiraft.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 36: multiraft.v1.TransferLeaderResponse
 }
 var file_multiraft_v1_admin_proto_depIdxs = []int32{
 	3,  // 0: multiraft.v1.CreateTopicRequest.retention:type_name -> multiraft.v1.Retention
@@ -1992,30 +2859,45 @@ var file_multiraft_v1_admin_proto_depIdxs = []int32{
 	0,  // 6: multiraft.v1.ReplicaStatus.role:type_name -> multiraft.v1.ReplicaRole
 	19, // 7: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
 	19, // 8: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	1,  // 9: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
-	2,  // 10: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
-	4,  // 11: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
-	6,  // 12: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
-	9,  // 13: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
-	12, // 14: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
-	15, // 15: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
-	18, // 16: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
-	21, // 17: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
-	23, // 18: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
-	8,  // 19: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
-	5,  // 20: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
-	7,  // 21: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
-	11, // 22: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
-	14, // 23: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
-	17, // 24: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
-	20, // 25: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
-	22, // 26: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
-	24, // 27: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
-	19, // [19:28] is the sub-list for method output_type
-	10, // [10:19] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	16, // 9: multiraft.v1.NodeStatusResponse.findings:type_name -> multiraft.v1.HealthReason
+	1,  // 10: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
+	13, // 11: multiraft.v1.JoinNodeResponse.nodes:type_name -> multiraft.v1.NodeInfo
+	16, // 12: multiraft.v1.CanStopResponse.reasons:type_name -> multiraft.v1.HealthReason
+	2,  // 13: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
+	4,  // 14: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
+	6,  // 15: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
+	9,  // 16: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
+	12, // 17: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
+	15, // 18: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
+	18, // 19: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
+	21, // 20: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
+	23, // 21: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
+	25, // 22: multiraft.v1.AdminService.JoinNode:input_type -> multiraft.v1.JoinNodeRequest
+	27, // 23: multiraft.v1.AdminService.DrainNode:input_type -> multiraft.v1.DrainNodeRequest
+	29, // 24: multiraft.v1.AdminService.RemoveNode:input_type -> multiraft.v1.RemoveNodeRequest
+	31, // 25: multiraft.v1.AdminService.CanStop:input_type -> multiraft.v1.CanStopRequest
+	33, // 26: multiraft.v1.AdminService.MovePartition:input_type -> multiraft.v1.MovePartitionRequest
+	35, // 27: multiraft.v1.AdminService.TransferLeader:input_type -> multiraft.v1.TransferLeaderRequest
+	8,  // 28: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
+	5,  // 29: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
+	7,  // 30: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
+	11, // 31: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
+	14, // 32: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
+	17, // 33: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
+	20, // 34: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
+	22, // 35: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
+	24, // 36: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
+	26, // 37: multiraft.v1.AdminService.JoinNode:output_type -> multiraft.v1.JoinNodeResponse
+	28, // 38: multiraft.v1.AdminService.DrainNode:output_type -> multiraft.v1.DrainNodeResponse
+	30, // 39: multiraft.v1.AdminService.RemoveNode:output_type -> multiraft.v1.RemoveNodeResponse
+	32, // 40: multiraft.v1.AdminService.CanStop:output_type -> multiraft.v1.CanStopResponse
+	34, // 41: multiraft.v1.AdminService.MovePartition:output_type -> multiraft.v1.MovePartitionResponse
+	36, // 42: multiraft.v1.AdminService.TransferLeader:output_type -> multiraft.v1.TransferLeaderResponse
+	28, // [28:43] is the sub-list for method output_type
+	13, // [13:28] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_multiraft_v1_admin_proto_init() }
@@ -2037,7 +2919,7 @@ func file_multiraft_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multiraft_v1_admin_proto_rawDesc), len(file_multiraft_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,15 +21,21 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateTopic_FullMethodName   = "/multiraft.v1.AdminService/CreateTopic"
-	AdminService_AlterTopic_FullMethodName    = "/multiraft.v1.AdminService/AlterTopic"
-	AdminService_DeleteTopic_FullMethodName   = "/multiraft.v1.AdminService/DeleteTopic"
-	AdminService_ListTopics_FullMethodName    = "/multiraft.v1.AdminService/ListTopics"
-	AdminService_ClusterStatus_FullMethodName = "/multiraft.v1.AdminService/ClusterStatus"
-	AdminService_ClusterHealth_FullMethodName = "/multiraft.v1.AdminService/ClusterHealth"
-	AdminService_DescribeGroup_FullMethodName = "/multiraft.v1.AdminService/DescribeGroup"
-	AdminService_NodeStatus_FullMethodName    = "/multiraft.v1.AdminService/NodeStatus"
-	AdminService_RegisterNode_FullMethodName  = "/multiraft.v1.AdminService/RegisterNode"
+	AdminService_CreateTopic_FullMethodName    = "/multiraft.v1.AdminService/CreateTopic"
+	AdminService_AlterTopic_FullMethodName     = "/multiraft.v1.AdminService/AlterTopic"
+	AdminService_DeleteTopic_FullMethodName    = "/multiraft.v1.AdminService/DeleteTopic"
+	AdminService_ListTopics_FullMethodName     = "/multiraft.v1.AdminService/ListTopics"
+	AdminService_ClusterStatus_FullMethodName  = "/multiraft.v1.AdminService/ClusterStatus"
+	AdminService_ClusterHealth_FullMethodName  = "/multiraft.v1.AdminService/ClusterHealth"
+	AdminService_DescribeGroup_FullMethodName  = "/multiraft.v1.AdminService/DescribeGroup"
+	AdminService_NodeStatus_FullMethodName     = "/multiraft.v1.AdminService/NodeStatus"
+	AdminService_RegisterNode_FullMethodName   = "/multiraft.v1.AdminService/RegisterNode"
+	AdminService_JoinNode_FullMethodName       = "/multiraft.v1.AdminService/JoinNode"
+	AdminService_DrainNode_FullMethodName      = "/multiraft.v1.AdminService/DrainNode"
+	AdminService_RemoveNode_FullMethodName     = "/multiraft.v1.AdminService/RemoveNode"
+	AdminService_CanStop_FullMethodName        = "/multiraft.v1.AdminService/CanStop"
+	AdminService_MovePartition_FullMethodName  = "/multiraft.v1.AdminService/MovePartition"
+	AdminService_TransferLeader_FullMethodName = "/multiraft.v1.AdminService/TransferLeader"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -61,6 +67,21 @@ type AdminServiceClient interface {
 	NodeStatus(ctx context.Context, in *NodeStatusRequest, opts ...grpc.CallOption) (*NodeStatusResponse, error)
 	// RegisterNode records a node's addresses and incarnation in the metadata group. Nodes call it.
 	RegisterNode(ctx context.Context, in *RegisterNodeRequest, opts ...grpc.CallOption) (*RegisterNodeResponse, error)
+	// JoinNode makes a node a member and gives it an id. Nodes call it; the same store gets the same id.
+	JoinNode(ctx context.Context, in *JoinNodeRequest, opts ...grpc.CallOption) (*JoinNodeResponse, error)
+	// DrainNode has everything moved away from a node, leaders first, or ends that. It answers at once with what is
+	// left: called again it says how far it is.
+	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
+	// RemoveNode ends a node's membership for good. FAILED_PRECONDITION (NODE_IN_USE) while it has replicas or
+	// votes in the metadata group, unless it is forced.
+	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
+	// CanStop says whether every group goes on without a node, as things are now.
+	CanStop(ctx context.Context, in *CanStopRequest, opts ...grpc.CallOption) (*CanStopResponse, error)
+	// MovePartition moves a partition to other nodes. It answers at once: with the target_id that it returned, it
+	// says how far it is.
+	MovePartition(ctx context.Context, in *MovePartitionRequest, opts ...grpc.CallOption) (*MovePartitionResponse, error)
+	// TransferLeader hands a partition's leadership to another node, and answers when that leads.
+	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
 }
 
 type adminServiceClient struct {
@@ -161,6 +182,66 @@ func (c *adminServiceClient) RegisterNode(ctx context.Context, in *RegisterNodeR
 	return out, nil
 }
 
+func (c *adminServiceClient) JoinNode(ctx context.Context, in *JoinNodeRequest, opts ...grpc.CallOption) (*JoinNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JoinNodeResponse)
+	err := c.cc.Invoke(ctx, AdminService_JoinNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainNodeResponse)
+	err := c.cc.Invoke(ctx, AdminService_DrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveNodeResponse)
+	err := c.cc.Invoke(ctx, AdminService_RemoveNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) CanStop(ctx context.Context, in *CanStopRequest, opts ...grpc.CallOption) (*CanStopResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CanStopResponse)
+	err := c.cc.Invoke(ctx, AdminService_CanStop_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) MovePartition(ctx context.Context, in *MovePartitionRequest, opts ...grpc.CallOption) (*MovePartitionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MovePartitionResponse)
+	err := c.cc.Invoke(ctx, AdminService_MovePartition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TransferLeaderResponse)
+	err := c.cc.Invoke(ctx, AdminService_TransferLeader_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -190,6 +271,21 @@ type AdminServiceServer interface {
 	NodeStatus(context.Context, *NodeStatusRequest) (*NodeStatusResponse, error)
 	// RegisterNode records a node's addresses and incarnation in the metadata group. Nodes call it.
 	RegisterNode(context.Context, *RegisterNodeRequest) (*RegisterNodeResponse, error)
+	// JoinNode makes a node a member and gives it an id. Nodes call it; the same store gets the same id.
+	JoinNode(context.Context, *JoinNodeRequest) (*JoinNodeResponse, error)
+	// DrainNode has everything moved away from a node, leaders first, or ends that. It answers at once with what is
+	// left: called again it says how far it is.
+	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
+	// RemoveNode ends a node's membership for good. FAILED_PRECONDITION (NODE_IN_USE) while it has replicas or
+	// votes in the metadata group, unless it is forced.
+	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
+	// CanStop says whether every group goes on without a node, as things are now.
+	CanStop(context.Context, *CanStopRequest) (*CanStopResponse, error)
+	// MovePartition moves a partition to other nodes. It answers at once: with the target_id that it returned, it
+	// says how far it is.
+	MovePartition(context.Context, *MovePartitionRequest) (*MovePartitionResponse, error)
+	// TransferLeader hands a partition's leadership to another node, and answers when that leads.
+	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -226,6 +322,24 @@ func (UnimplementedAdminServiceServer) NodeStatus(context.Context, *NodeStatusRe
 }
 func (UnimplementedAdminServiceServer) RegisterNode(context.Context, *RegisterNodeRequest) (*RegisterNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RegisterNode not implemented")
+}
+func (UnimplementedAdminServiceServer) JoinNode(context.Context, *JoinNodeRequest) (*JoinNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method JoinNode not implemented")
+}
+func (UnimplementedAdminServiceServer) DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainNode not implemented")
+}
+func (UnimplementedAdminServiceServer) RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
+}
+func (UnimplementedAdminServiceServer) CanStop(context.Context, *CanStopRequest) (*CanStopResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CanStop not implemented")
+}
+func (UnimplementedAdminServiceServer) MovePartition(context.Context, *MovePartitionRequest) (*MovePartitionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MovePartition not implemented")
+}
+func (UnimplementedAdminServiceServer) TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -410,6 +524,114 @@ func _AdminService_RegisterNode_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_JoinNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).JoinNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_JoinNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).JoinNode(ctx, req.(*JoinNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DrainNode(ctx, req.(*DrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RemoveNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RemoveNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RemoveNode(ctx, req.(*RemoveNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_CanStop_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CanStopRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).CanStop(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_CanStop_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).CanStop(ctx, req.(*CanStopRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_MovePartition_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MovePartitionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).MovePartition(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_MovePartition_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).MovePartition(ctx, req.(*MovePartitionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_TransferLeader_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TransferLeaderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).TransferLeader(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_TransferLeader_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).TransferLeader(ctx, req.(*TransferLeaderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -452,6 +674,30 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RegisterNode",
 			Handler:    _AdminService_RegisterNode_Handler,
+		},
+		{
+			MethodName: "JoinNode",
+			Handler:    _AdminService_JoinNode_Handler,
+		},
+		{
+			MethodName: "DrainNode",
+			Handler:    _AdminService_DrainNode_Handler,
+		},
+		{
+			MethodName: "RemoveNode",
+			Handler:    _AdminService_RemoveNode_Handler,
+		},
+		{
+			MethodName: "CanStop",
+			Handler:    _AdminService_CanStop_Handler,
+		},
+		{
+			MethodName: "MovePartition",
+			Handler:    _AdminService_MovePartition_Handler,
+		},
+		{
+			MethodName: "TransferLeader",
+			Handler:    _AdminService_TransferLeader_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
