@@ -38,6 +38,8 @@ type world struct {
 	leaders   map[reign]leader
 	votes     map[reign]raftcore.ReplicaID
 	hashes    map[applied]hashAt
+	starts    map[applied]startAt
+	truncated uint64 // log starts seen to move
 	producers []*producer
 	readers   []*reader
 	requests  []*topicRequest
@@ -101,7 +103,7 @@ func newWorld(seed uint64, say func(string)) *world {
 	crand.Reader = entropy{rand.New(rand.NewPCG(seed, 2))}
 	w := &world{
 		seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), say: say, trace: fnvOffset, cuts: map[[2]uint64]int{},
-		logs: map[raftcore.GroupID]*ledger{}, leaders: map[reign]leader{}, votes: map[reign]raftcore.ReplicaID{}, hashes: map[applied]hashAt{}, granted: map[int64]bool{},
+		logs: map[raftcore.GroupID]*ledger{}, leaders: map[reign]leader{}, votes: map[reign]raftcore.ReplicaID{}, hashes: map[applied]hashAt{}, starts: map[applied]startAt{}, granted: map[int64]bool{},
 	}
 	w.net = transport.NewInproc(w.after, func(n uint64) uint64 { return w.rnd.Uint64N(n) })
 	w.shape = drawShape(w.rnd)
