@@ -214,6 +214,9 @@ func (w *world) heal() {
 	if !w.await(healingMax, func() bool { return w.idle() && w.unlike() == "" }) && w.broken == nil {
 		w.violate("liveness", "not alike %v after everybody has healed: %s%s", healingMax, w.pending(), w.unlike())
 	}
+	if !w.await(settleMax, func() bool { return w.unsettled() == "" && w.idle() && w.unlike() == "" }) && w.broken == nil {
+		w.violate("liveness", "not settled %v after everybody has healed: %s %s%s", settleMax, w.unsettled(), w.pending(), w.unlike())
+	}
 }
 
 // drill pauses a leader for about an election timeout, in some worlds, when all else is well. If nobody else has

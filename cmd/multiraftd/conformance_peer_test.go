@@ -73,6 +73,8 @@ type fakePeer struct {
 	inbox   []*raftv1.Envelope
 	said    []*raftv1.Envelope // all that ever came, in order
 	arrived chan struct{}
+	// snapshots takes the next snapshot; nil = none is taken.
+	snapshots chan []*raftv1.InstallSnapshotRequest
 }
 
 // serveFake starts a peer at addr, where set says that it is.

@@ -903,6 +903,11 @@ func (x *ConfState) GetAutoLeave() bool {
 // uvarint(len(key)) key uvarint(len(value)) value. A key is one byte of kind and the rest: "A" the applied
 // state (exactly one, the first), "L" and the index in 8 bytes, big-endian: an entry (all after the truncated one
 // up to last_included_index); "M" and what the state machine makes of it. They are cut into chunks anywhere.
+//
+// The value of "A": a byte 1; uvarints last index, last term; 8 bytes hash chain, big-endian; uvarints truncated
+// index, its term; a byte auto_leave; voters, learners, voters_outgoing, learners_next, each a uvarint count and
+// uvarint ids; a uvarint count of members, and for each the uvarints replica, node; then, if it is not 0, the
+// uvarint target that was followed last. The value of "L": a byte 1, uvarints type, term, then the entry's data.
 type InstallSnapshotRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who speaks to whom.
