@@ -102,6 +102,7 @@ func (n *node) start() {
 		OnFailure:      n.onFailure(n.life),
 		CacheBytes:     n.w.shape.cacheBytes,
 		EntryBytesMax:  n.w.shape.entryBytesMax,
+		RetentionTicks: retentionTicks,
 		ActorCounters:  &actors.Counters{},
 		CoreCounters:   &raftcore.Counters{},
 		RouterCounters: &router.Counters{},

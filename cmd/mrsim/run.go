@@ -27,6 +27,7 @@ type result struct {
 	Fired     [faultKinds]uint64
 	Calm      time.Duration // until everything pending had ended
 	Windows   int           // searched by porcupine
+	Truncated uint64        // log starts that moved
 	Violation string        `json:",omitempty"`
 }
 
@@ -40,7 +41,7 @@ func run(seed uint64, say func(string)) result {
 	w.drill()
 	windows := w.judge()
 	w.networkFaults()
-	r := result{Seed: seed, Trace: w.trace, Simulated: w.now, Acked: w.acked, Fired: w.fired, Calm: calm, Windows: windows}
+	r := result{Seed: seed, Trace: w.trace, Simulated: w.now, Acked: w.acked, Fired: w.fired, Calm: calm, Windows: windows, Truncated: w.truncated}
 	if w.broken != nil {
 		r.Violation = w.broken.String()
 	}
@@ -103,6 +104,7 @@ func (w *world) work() {
 		return
 	}
 	w.unleash()
+	w.alterTopics()
 	w.after(w.between(0, w.shape.duration), func() { w.requestTopic(1+w.rnd.IntN(3), 3) })
 	w.until(w.now + w.shape.duration)
 }

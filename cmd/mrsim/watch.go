@@ -78,6 +78,11 @@ func (w *world) watchStatus(n *node, last, s *actors.Status) {
 		w.violate("applied before committed", "node %d, group %d: applied %d, commit %d", n.id, s.Group, s.Applied, s.Commit)
 	}
 	w.watchHash(n, s)
+	w.watchStart(n, s.Group, s.Applied, s.LogStart, s.HighWatermark)
+	if last != nil && s.FirstIndex != last.FirstIndex {
+		w.truncated++
+		w.watchTruncated(n, s.Group)
+	}
 	w.watchDeposed(n, last, s)
 	if s.Role == raftcore.Leader && (last == nil || last.Role != raftcore.Leader || last.Term != s.Term) {
 		w.watchLeader(n, s)
