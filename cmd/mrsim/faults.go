@@ -15,6 +15,7 @@ const (
 	lost faultKind = iota
 	doubled
 	delayed
+	late
 	overtaken
 	cutOneWay
 	cutOff
@@ -40,7 +41,7 @@ const (
 )
 
 var faultNames = [faultKinds]string{
-	"frames lost", "frames doubled", "frames delayed", "frames overtaken", "one-way cuts", "nodes cut off", "splits",
+	"frames lost", "frames doubled", "frames delayed", "frames very late", "frames overtaken", "one-way cuts", "nodes cut off", "splits",
 	"crashes", "crashes of all", "crashes in a commit", "crashes that lost unsynced writes", "write errors", "read errors",
 	"slow disks", "stalled disks", "clock jumps", "drifting clocks", "pauses", "news of a process's end", "false news of it",
 	"requests lost", "answers lost", "batches sent again", "producers reborn",
@@ -56,6 +57,7 @@ type shape struct {
 	pace                        time.Duration // the longest pause between two faults
 	lossPerMille, dupPerMille   uint64
 	delayMax                    time.Duration
+	latePerMille                uint64
 	reorder                     bool
 	drift                       []float64
 	skew                        []time.Duration
@@ -66,6 +68,9 @@ type shape struct {
 func (s shape) String() string {
 	return fmt.Sprintf("%d nodes, %d partitions of %d replicas, %d+%d producers, %d readers, faults for %v", s.nodes, s.partitions, s.replicas, s.producers, s.plain, s.readers, s.duration)
 }
+
+// lateMax is long enough for others to have elected a leader before a frame of the old one arrives.
+const lateMax = 4 * electionTimeout
 
 // driftMax is how far a clock's speed may be off, in per cent; skewMax how far its time.
 const (
@@ -88,6 +93,9 @@ func drawShape(rnd *rand.Rand) shape {
 	}
 	if s.nodes == 5 && rnd.IntN(2) == 0 {
 		s.replicas = 5
+	}
+	if rnd.IntN(3) == 0 {
+		s.latePerMille = 1 + rnd.Uint64N(10)
 	}
 	for range s.nodes {
 		s.drift = append(s.drift, 1+float64(rnd.IntN(2*driftMax+1)-driftMax)/100)
@@ -316,7 +324,7 @@ func (w *world) unleash() {
 	w.faulty = true
 	w.net.SetFaults(transport.Faults{
 		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
-		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax,
+		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax, LatePerMille: w.shape.latePerMille, LateMax: lateMax,
 	})
 	for _, n := range w.nodes {
 		if n.drift != 1 {
@@ -364,7 +372,7 @@ func (w *world) appease() {
 // networkFaults takes over what the network has counted.
 func (w *world) networkFaults() {
 	c := w.net.Counters()
-	w.fired[lost], w.fired[doubled], w.fired[overtaken] = c.FramesLost.Load(), c.FramesDoubled.Load(), c.FramesOvertaken.Load()
+	w.fired[lost], w.fired[doubled], w.fired[overtaken], w.fired[late] = c.FramesLost.Load(), c.FramesDoubled.Load(), c.FramesOvertaken.Load(), c.FramesLate.Load()
 	if w.shape.delayMax > 2*time.Millisecond {
 		w.fired[delayed] = c.FramesSent.Load()
 	}

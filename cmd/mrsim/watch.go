@@ -106,7 +106,7 @@ const steady = 3 * electionTimeout
 // watchDeposed looks at a leader that gives up in its own term, as CheckQuorum makes it do when a majority
 // has been silent: not while its majority was there all the time. A pause of its own is no reason.
 func (w *world) watchDeposed(n *node, last, s *actors.Status) {
-	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
+	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille+w.shape.latePerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
 		return
 	}
 	for _, count := range w.cuts {
