@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/raftcore/store"
 	"github.com/multiraftd/multiraftd/transport"
 )
 
@@ -61,6 +63,7 @@ type shape struct {
 	reorder                     bool
 	drift                       []float64
 	skew                        []time.Duration
+	disk                        []time.Duration // the longest that a commit takes, while nothing is wrong
 	cacheBytes, entryBytesMax   int             // 0 = as in a real node
 	weights                     [faultKinds]int // how often each is drawn; 0 = never in this world
 }
@@ -98,6 +101,7 @@ func drawShape(rnd *rand.Rand) shape {
 		s.latePerMille = 1 + rnd.Uint64N(10)
 	}
 	for range s.nodes {
+		s.disk = append(s.disk, []time.Duration{2 * time.Millisecond, 2 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond}[rnd.IntN(4)])
 		s.drift = append(s.drift, 1+float64(rnd.IntN(2*driftMax+1)-driftMax)/100)
 		s.skew = append(s.skew, time.Duration(rnd.Int64N(int64(2*skewMax)))-skewMax)
 	}
@@ -235,6 +239,44 @@ func (w *world) cut(from, to uint64, d time.Duration) {
 			w.net.Heal(from, to)
 		}
 		w.connected = w.now
+	})
+}
+
+// Elections are where it hurts: some candidates' disks stall, and some leaders lose power when they have just been
+// elected, most of those that would forget it.
+const (
+	stallCandidateMille = 100
+	crashElectedMille   = 100
+	crashUnsyncedMille  = 700
+)
+
+func (w *world) strikeCandidate(n *node) {
+	if !w.faulty || w.shape.weights[stalledDisk] == 0 || !w.chance(stallCandidateMille) {
+		return
+	}
+	d := w.between(20*time.Millisecond, 300*time.Millisecond)
+	w.fire(stalledDisk, "node %d's disk stalls for %v while it campaigns", n.id, d)
+	n.disk.stall(d)
+}
+
+func (w *world) strikeElected(n *node, s *actors.Status) {
+	if !w.faulty || w.shape.weights[crash] == 0 {
+		return
+	}
+	mille := crashElectedMille
+	if synced, err := store.Inspect(n.mem.Synced(), s.Group); err == nil && synced.Term < s.Term {
+		mille = crashUnsyncedMille
+	}
+	if !w.chance(mille) {
+		return
+	}
+	life := n.life
+	w.after(w.between(0, 20*time.Millisecond), func() {
+		if n.alive(life) {
+			kept, unsynced := n.crash()
+			w.fire(crash, "node %d loses power after its election, %d of %d unsynced commits stay", n.id, kept, unsynced)
+			n.restartLater(w.between(10*time.Millisecond, electionTimeout))
+		}
 	})
 }
 

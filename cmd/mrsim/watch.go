@@ -71,6 +71,9 @@ func (w *world) watchStatus(n *node, last, s *actors.Status) {
 	}
 	w.watchHash(n, s)
 	w.watchDeposed(n, last, s)
+	if s.Role == raftcore.Candidate && (last == nil || last.Role != s.Role) {
+		w.strikeCandidate(n)
+	}
 	if s.Role == raftcore.Leader && (last == nil || last.Role != raftcore.Leader || last.Term != s.Term) {
 		w.watchLeader(n, s)
 	}
@@ -98,6 +101,7 @@ func (w *world) watchLeader(n *node, s *actors.Status) {
 	w.leaders[at] = leader{n.id, n.life}
 	w.mix(n.id, uint64(s.Group), s.Term)
 	w.tell("node %d leads group %d in term %d, from index %d", n.id, s.Group, s.Term, s.Last)
+	w.strikeElected(n, s)
 }
 
 // steady is how long nothing may have gone wrong before a leader is called healthy.
