@@ -84,7 +84,7 @@ func rowAt(v store.View, prefix []byte, o raftcore.Offset) (row, error) {
 	found := row{}
 	var undecodable error
 	err := v.Scan(rowKey(prefix, 0), rowKey(prefix, o+1), true, func(key, value []byte) bool {
-		found, undecodable = decodeRow(key, value)
+		found, undecodable = decodeRow(prefix, key, value)
 		return false
 	})
 	switch {
@@ -111,7 +111,7 @@ func rowsFrom(v store.View, prefix []byte, o, end raftcore.Offset) ([]row, error
 	}
 	var undecodable error
 	err = v.Scan(rowKey(prefix, r.end()), rowKey(prefix, end), false, func(key, value []byte) bool {
-		if r, undecodable = decodeRow(key, value); undecodable == nil {
+		if r, undecodable = decodeRow(prefix, key, value); undecodable == nil {
 			rows = append(rows, r)
 		}
 		return undecodable == nil && len(rows) < rowsPerScan
