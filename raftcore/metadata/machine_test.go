@@ -182,7 +182,39 @@ func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
 		},
 		"a node gone":           func(w *world) func(*store.Batch) { return func(b *store.Batch) { b.Delete(w.m.idKey(nodeSpace, 1)) } },
 		"a topic id used twice": func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.TopicId = 1 }) },
-		"no partitions":         func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Partitions = nil }) },
+		"a node under another's key": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) { b.Set(w.m.idKey(nodeSpace, 9), encodeValue(w.m.State().Nodes()[0])) }
+		},
+		"a node of no store": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) {
+				b.Set(w.m.idKey(nodeSpace, 1), encodeValue(&metav1.Node{NodeId: 1, StartNumber: 1}))
+			}
+		},
+		"a node under a long key": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) { b.Set(append(w.m.idKey(nodeSpace, 1), 1), encodeValue(w.m.State().Nodes()[0])) }
+		},
+		"a group id that was used": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) {
+				set(b, w.m.key(allocatorSpace, nil), &metav1.Allocators{TopicId: 1, GroupId: 1, ProducerId: 1})
+			}
+		},
+		"a producer id below all": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) {
+				set(b, w.m.key(allocatorSpace, nil), &metav1.Allocators{TopicId: 3, GroupId: 6, ProducerId: -5})
+			}
+		},
+		"a name used twice":   func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Name = "a" }) },
+		"a name with a slash": func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Name = "a/b" }) },
+		"a request used twice": func(w *world) func(*store.Batch) {
+			return topic(w, func(t *metav1.Topic) { t.RequestId = w.m.State().Topics()[0].RequestId })
+		},
+		"a partition of nobody": func(w *world) func(*store.Batch) {
+			return topic(w, func(t *metav1.Topic) { t.Partitions[0].Replicas = nil })
+		},
+		"two replicas on a node": func(w *world) func(*store.Batch) {
+			return topic(w, func(t *metav1.Topic) { t.Partitions[0].Replicas[1].NodeId = t.Partitions[0].Replicas[0].NodeId })
+		},
+		"no partitions": func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Partitions = nil }) },
 		"a group used twice": func(w *world) func(*store.Batch) {
 			return topic(w, func(t *metav1.Topic) { t.Partitions[0].GroupId = 3 })
 		},
