@@ -14,6 +14,8 @@ var (
 	ErrOutcomeUnknown = errors.New("leadership was lost while the append was in flight: it may or may not be stored")
 	// ErrOverloaded: the group's log has as much uncommitted as it may have. Nothing was stored.
 	ErrOverloaded = errors.New("too many uncommitted bytes in the group")
+	// ErrDiskStalled: the leader's disk has not synced for an election timeout. Nothing was stored.
+	ErrDiskStalled = errors.New("the leader's disk has stalled")
 	// ErrTooLarge: the payload does not fit into an entry. Nothing was stored.
 	ErrTooLarge = errors.New("payload is larger than an entry may be")
 	// ErrStopped: the replica has stopped or failed. For a Propose: before the payload entered the log.

@@ -27,7 +27,7 @@ type ProposeResult struct {
 	Outcome raftcore.Outcome
 	At      raftcore.Position
 	Fsynced int   // replicas known to have fsynced the entry, at least a majority
-	Err     error // *NotLeaderError, ErrOutcomeUnknown, ErrOverloaded, ErrStopped or ErrTooLarge
+	Err     error // *NotLeaderError, ErrOutcomeUnknown, ErrOverloaded, ErrDiskStalled, ErrStopped or ErrTooLarge
 }
 
 // Inbound carries what one frame held for one group, from a node whose connection passed the handshake.

@@ -53,7 +53,9 @@ func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch) {
 }
 
 func (r *Replica) settle(e *raftcore.Entry, at raftcore.Position, outcomes []raftcore.Outcome) {
-	fsynced := r.core.FsyncedReplicas(at.Index)
+	// A replica that has lost leadership in the turn that committed the entry knows no more than that a
+	// majority has it.
+	fsynced := max(r.core.FsyncedReplicas(at.Index), len(r.state.ConfState.GetVoters())/2+1)
 	for i := range outcomes {
 		if reply := r.waiters.take(e.FirstSeq + uint64(i)); reply != nil {
 			reply.Proposed(ProposeResult{Outcome: outcomes[i], At: at, Fsynced: fsynced})

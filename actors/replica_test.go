@@ -248,7 +248,7 @@ func TestTheEndOfTheLeadersProcessStartsAnElectionAtOnce(t *testing.T) {
 	}
 }
 
-func TestALeaderWhoseDiskStallsStopsItsHeartbeats(t *testing.T) {
+func TestALeaderWhoseDiskStallsSaysNothingMoreAsALeader(t *testing.T) {
 	r := newRig(t, nil)
 	r.elect()
 	// beats counts the heartbeats of so many ticks; node 2 answers, so that CheckQuorum is content.
@@ -275,6 +275,17 @@ func TestALeaderWhoseDiskStallsStopsItsHeartbeats(t *testing.T) {
 	if n := beats(30); n < 8 || n > 11 {
 		t.Fatalf("%d heartbeats in 30 ticks of a stalled disk, want those of one election timeout", n)
 	}
+	// An append resets its followers' election timeouts as a heartbeat does.
+	ms, ends := proposals(t, "b")
+	r.tell(ms...)
+	for _, s := range r.run() {
+		if s.env.Type == raftv1.MessageType_MESSAGE_TYPE_APPEND {
+			t.Fatalf("sends %v with a stalled disk", s.env)
+		}
+	}
+	if s := r.status(); s.Role == raftcore.Leader && !errors.Is(ends[0].Err, ErrDiskStalled) {
+		t.Fatalf("a proposal ends with %v", ends[0].Err)
+	}
 	r.stalled = false
 	for _, w := range r.held {
 		r.system.Root.Send(r.writer, w)
@@ -284,5 +295,19 @@ func TestALeaderWhoseDiskStallsStopsItsHeartbeats(t *testing.T) {
 		if n := beats(5); n != 5 {
 			t.Fatalf("%d heartbeats in 5 ticks after the disk came back", n)
 		}
+	}
+}
+
+// Found by the simulator, seed 6 of its first version.
+func TestAnEntryCommittedInTheTurnThatEndsLeadershipIsReportedAsFsyncedOnAMajority(t *testing.T) {
+	r := newRig(t, nil)
+	r.elect()
+	ms, ends := proposals(t, "a")
+	r.tell(ms...)
+	app := only(t, r.run(), raftv1.MessageType_MESSAGE_TYPE_APPEND, 2)
+	r.tell(ack(app), inbound(3, &raftv1.Envelope{Type: raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT, Term: app.Term + 1}))
+	r.run()
+	if s := r.status(); s.Role == raftcore.Leader || ends[0].Err != nil || ends[0].Fsynced != 2 {
+		t.Fatalf("%+v as %v, want 2 replicas and no leader any more", ends[0].ProposeResult, s.Role)
 	}
 }

@@ -54,6 +54,10 @@ func (r *Replica) propose() {
 		r.refuseAll(r.notLeader())
 		return
 	}
+	if r.diskStalled() {
+		r.refuseAll(ErrDiskStalled)
+		return
+	}
 	if r.dropTooLarge(); len(r.proposals) == 0 {
 		return
 	}
@@ -218,11 +222,15 @@ func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
 	}
 }
 
-// send drops the heartbeats of a leader whose disk has not synced for an election timeout: they would hide
-// from its followers that nothing can be stored any more.
+// diskStalled says that the disk has not synced a pending write for an election timeout.
+func (r *Replica) diskStalled() bool { return r.stalled >= r.cfg.ElectionTicks }
+
+// send holds back all that a leader whose disk has stalled says as a leader: heartbeats would hide from its
+// followers that it can store nothing any more, and so would appends, each of which resets their timeouts. The
+// followers elect another one. Raft finds out what was held back by itself, should the disk come back first.
 func (r *Replica) send(m *raftpb.Message) {
-	if m.GetType() == raftpb.MsgHeartbeat && r.stalled >= r.cfg.ElectionTicks {
-		r.cfg.Counters.HeartbeatsHeld.Add(1)
+	if t := m.GetType(); (t == raftpb.MsgHeartbeat || t == raftpb.MsgApp) && r.diskStalled() {
+		r.cfg.Counters.LeaderMessagesHeld.Add(1)
 		return
 	}
 	node, ok := r.state.Members[raftcore.ReplicaID(m.GetTo())]

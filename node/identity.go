@@ -120,8 +120,8 @@ func loadIdentity(kv store.KV, cfg Config) (store.Node, error) {
 	return self, nil
 }
 
-// nextStart syncs the node's next start number (rule 19), and draws the boot id that goes with it.
-func nextStart(kv store.KV, self store.Node) (store.Node, []byte, error) {
+// NextStart syncs the node's next start number (rule 19), and draws the boot id that goes with it.
+func NextStart(kv store.KV, self store.Node) (store.Node, []byte, error) {
 	bootID := make([]byte, bootIDBytes)
 	if _, err := rand.Read(bootID); err != nil {
 		return self, nil, err

@@ -11,10 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
 	"github.com/google/uuid"
 
-	"github.com/multiraftd/multiraftd/actors"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
@@ -180,35 +178,18 @@ func (n *Node) found(ctx context.Context) error {
 }
 
 func (n *Node) startCore(context.Context) (err error) {
-	if n.self, n.bootID, err = nextStart(n.kv, n.identity()); err != nil {
+	if n.self, n.bootID, err = NextStart(n.kv, n.identity()); err != nil {
 		return &StorageError{err}
 	}
 	n.setIdentity(n.self)
 	n.cfg.Logger.Info("member", "node", n.self.NodeID, "cluster", n.self.Cluster, "start", n.self.Start)
-	n.core = router.StartCore(n.coreConfig())
+	n.core = Assemble(n.self, n.parts())
 	n.services = router.NewServices(n.servicesConfig())
 	n.started.Store(true)
 	n.setPeers()
 	return n.peers.Start(transport.Identity{
 		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: n.bootID,
 	}, n.core, n.services.Peers())
-}
-
-func (n *Node) coreConfig() router.Config {
-	var props []actor.PropsOption
-	if n.cfg.Dispatcher != nil {
-		props = append(props, actor.WithDispatcher(n.cfg.Dispatcher))
-	}
-	return router.Config{
-		Replica: actors.ReplicaConfig{
-			Node: n.self.NodeID, Start: n.self.Start, Log: n.kv, Clock: wallClock{},
-			ElectionTicks: electionTicks, EntryBytesMax: entryBytesMax,
-			Counters: &n.counters.actors, Core: &n.counters.core, Logger: n.cfg.Logger,
-		},
-		Sender: sender{n.peers}, Tables: router.NewTables(), Counters: &n.counters.router,
-		Writer: actors.LogWriterConfig{OnFailure: n.storeFailed, Counters: &n.counters.actors},
-		Props:  props,
-	}
 }
 
 func (n *Node) serve(context.Context) error {
@@ -281,8 +262,12 @@ func (n *Node) fail(err error) {
 
 func (n *Node) storeFailed(err error) { n.fail(&StorageError{err}) }
 
-// Close stops the node: services first, then connections, actors and the store. What clients wait for ends.
-// After a storage failure the store is left as it is: its writer may never return.
+// ErrStoreInUse says that Close has returned while something of the node still hung on its failed store.
+var ErrStoreInUse = errors.New("the store is still in use")
+
+// Close stops the node: services first, then connections, actors and the store. What clients wait for ends,
+// and nothing uses Config.KV any more. After a storage failure the node's own store is left as it is, and
+// ErrStoreInUse says that its writer or a reader did not return in time.
 func (n *Node) Close() error {
 	n.closing.Do(func() { n.closeErr = n.close() })
 	return n.closeErr
@@ -297,7 +282,7 @@ func (n *Node) close() error {
 		errs = append(errs, n.http.Close())
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- n.closeServers() }()
+	go func() { ended <- errors.Join(n.closeServers(), n.stopCore()) }()
 	var storage *StorageError
 	if errors.As(n.Err(), &storage) {
 		// A handler that reads from the failed store may never return, and the store's writer neither.
@@ -305,13 +290,11 @@ func (n *Node) close() error {
 		case err := <-ended:
 			errs = append(errs, err)
 		case <-time.After(failedCloseTimeout):
+			errs = append(errs, fmt.Errorf("%w after %v: it has failed", ErrStoreInUse, failedCloseTimeout))
 		}
 		return errors.Join(append(errs, n.closeListeners())...)
 	}
 	errs = append(errs, <-ended)
-	if n.core != nil {
-		errs = append(errs, n.core.Stop())
-	}
 	if n.kv != nil && n.cfg.KV == nil {
 		errs = append(errs, n.kv.Close())
 	}
@@ -320,6 +303,13 @@ func (n *Node) close() error {
 
 // failedCloseTimeout bounds how long Close waits for what may hang on a failed store.
 const failedCloseTimeout = 3 * time.Second
+
+func (n *Node) stopCore() error {
+	if n.core == nil {
+		return nil
+	}
+	return n.core.Stop()
+}
 
 func (n *Node) closeServers() (err error) {
 	if n.server != nil {

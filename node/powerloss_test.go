@@ -147,17 +147,16 @@ func TestNothingAcknowledgedIsLostWhenAllNodesLosePowerAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := make(chan struct{})
 	var wg sync.WaitGroup
+	defer wg.Wait() // also when the test fails half way, and then after endAppends
+	appending, endAppends := context.WithCancel(ctx)
+	defer endAppends()
 	wg.Go(func() {
 		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if _, err := p.Append(ctx, 0, client.Record{Value: fmt.Appendf(nil, "record %d", i)}); err != nil {
-				t.Error(err)
+			if _, err := p.Append(appending, 0, client.Record{Value: fmt.Appendf(nil, "record %d", i)}); err != nil {
+				if appending.Err() == nil {
+					t.Error(err)
+				}
 				return
 			}
 		}
@@ -174,7 +173,7 @@ func TestNothingAcknowledgedIsLostWhenAllNodesLosePowerAtOnce(t *testing.T) {
 		c.lose()
 		c.start(ctx)
 	}
-	close(stop)
+	endAppends()
 	wg.Wait()
 	if err := p.Close(ctx); err != nil {
 		t.Fatal(err)

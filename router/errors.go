@@ -198,7 +198,7 @@ func explain(err error, m *metadata.State) *failure {
 		return leaderElsewhere(led.Leader, led.Term, m)
 	case is(actors.ErrOutcomeUnknown):
 		return fail(outcomeUnknown, "%v", err)
-	case is(actors.ErrOverloaded):
+	case is(actors.ErrOverloaded, actors.ErrDiskStalled):
 		return fail(overloaded, "%v", err)
 	case is(actors.ErrTooLarge, recordbatch.ErrBatchTooLarge):
 		return fail(batchTooLarge, "%v", err)

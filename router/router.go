@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -30,6 +31,8 @@ type Config struct {
 	Counters *Counters
 	Writer   actors.LogWriterConfig
 	Props    []actor.PropsOption // the dispatcher of all actors; empty = protoactor's default
+	// WriterProps come after Props for the LogWriter.
+	WriterProps []actor.PropsOption
 }
 
 // Router is the actor that owns the table group -> mailbox.
@@ -94,7 +97,7 @@ func (r *Router) Receive(ctx actor.Context) {
 }
 
 func (r *Router) start(ctx actor.Context) {
-	r.writer = ctx.SpawnPrefix(actors.LogWriterProps(r.cfg.Writer, r.cfg.Props...), "log")
+	r.writer = ctx.SpawnPrefix(actors.LogWriterProps(r.cfg.Writer, slices.Concat(r.cfg.Props, r.cfg.WriterProps)...), "log")
 	r.clock = ctx.SpawnPrefix(actors.ClockProps(r.cfg.Props...), "clock")
 	stored, err := r.stored()
 	if err != nil {

@@ -66,6 +66,8 @@ type inprocConn struct {
 	// takes the first.
 	ordered  fifo[[]byte]
 	onTheWay int
+	// sent numbers the frames; latest is the highest number that has arrived.
+	sent, latest uint64
 	// arrived waits for the receiver. Invariant: one goroutine at a time hands over, and delivering says so.
 	arrived    fifo[[]byte]
 	delivering bool
@@ -246,6 +248,7 @@ type arrival struct {
 	from  uint64
 	conn  *inprocConn
 	frame []byte
+	seq   uint64
 	delay time.Duration
 }
 
@@ -262,8 +265,9 @@ func (n *Inproc) depart(to []arrival, c *inprocConn, f *raftv1.Frame) []arrival 
 	}
 	bytes := marshal(f)
 	n.counters.BytesSent.Add(uint64(len(bytes) * copies))
+	c.sent++
 	for range copies {
-		a := arrival{from: f.GetHeader().GetFromNode(), conn: c, delay: n.delay()}
+		a := arrival{from: f.GetHeader().GetFromNode(), conn: c, seq: c.sent, delay: n.delay()}
 		if n.faults.Reorder {
 			a.frame = bytes
 		} else {
@@ -286,7 +290,10 @@ func (n *Inproc) arrive(a arrival) {
 	}
 	if a.frame == nil {
 		a.frame = c.ordered.pop()
+	} else if a.seq < c.latest {
+		n.counters.FramesOvertaken.Add(1)
 	}
+	c.latest = max(c.latest, a.seq)
 	c.onTheWay--
 	c.arrived.push(a.frame)
 	if c.delivering {

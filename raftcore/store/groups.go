@@ -117,3 +117,23 @@ func PutTombstone(b *Batch, g raftcore.GroupID, r raftcore.ReplicaID) {
 	b.Delete(groupKey(g, kindHard))
 	b.DeleteRange(groupData(g))
 }
+
+// Stored is what a store holds of one replica.
+type Stored struct {
+	StoredGroup
+	Term, Vote                       uint64
+	Commit, Applied, Truncated, Last raftcore.Index
+}
+
+// Inspect reads what v holds of g: what a node that opened this image would start from.
+func Inspect(v View, g raftcore.GroupID) (Stored, error) {
+	l := &Log{group: g}
+	if err := l.load(v); err != nil {
+		return Stored{}, fmt.Errorf("inspect group %d: %w", g, err)
+	}
+	return Stored{
+		StoredGroup: StoredGroup{Group: g, Replica: l.replica, Generation: l.generation},
+		Term:        l.hard.GetTerm(), Vote: l.hard.GetVote(), Commit: raftcore.Index(l.hard.GetCommit()),
+		Applied: l.state.Applied, Truncated: l.state.Truncated.Index, Last: l.last,
+	}, nil
+}

@@ -53,6 +53,13 @@ func (k *MemKV) View() (View, error) {
 	return &memView{k.view}, nil
 }
 
+// Synced returns an image of what every crash from now on leaves: the commits up to the last synced one.
+func (k *MemKV) Synced() View {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return &memView{k.synced}
+}
+
 // Commit is part of KV.
 func (k *MemKV) Commit(b *Batch, sync bool) error {
 	k.mu.Lock()
