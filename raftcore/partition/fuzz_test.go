@@ -108,6 +108,10 @@ func FuzzOpen(f *testing.F) {
 	seed(math.MaxInt64, 0, math.MaxInt64-1, appendRow(nil, &row{index: 5, records: 1}), nil)
 	f.Fuzz(func(t *testing.T, record []byte, first1 uint64, row1 []byte, first2 uint64, row2 []byte, id1 uint64, session1 []byte, id2 uint64, session2 []byte) {
 		w := &world{t: t, kv: store.NewMem(), entries: map[raftcore.Index][]byte{}, index: 11, term: 3}
+		for i, payloads := range map[raftcore.Index][][]byte{3: {plain(3)}, 5: {plain(1), plain(2), plain(1)}, 7: {{}}} {
+			e := raftcore.Entry{Payloads: payloads}
+			w.entries[i] = e.AppendTo(nil)
+		}
 		var b store.Batch
 		for _, kv := range []struct{ key, value []byte }{
 			{recordKey(testPrefix), record},
