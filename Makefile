@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint lint-format lint-code lint-proto gen demo bench fuzz clean deps
+.PHONY: help build run test lint lint-format lint-code lint-proto gen demo bench sim sim-selftest fuzz clean deps
 
 export PATH := $(PATH):/usr/local/go/bin
 # We stamp the version ourselves: Go's own stamping fails where git refuses to look into a checkout of another user.
@@ -18,7 +18,7 @@ STATICCHECK := go tool -modfile=deploy/tools/go.mod staticcheck
 BUF := go tool -modfile=../deploy/tools/buf/go.mod buf
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## static binaries: bin/multiraftd bin/mrctl bin/mrbench
 	@mkdir -p bin
@@ -71,6 +71,19 @@ demo: build ## the guarantee, shown: real lines appended while leaders are kille
 bench: build ## mrbench against three real processes, 48 partitions, 16 B and 1 KiB, verified
 	@go build -o bin/bench ./deploy/bench
 	@exec bin/bench $(ARGS)
+
+SEEDS ?= 1000
+FROM ?= 1
+SEED ?=
+V ?=
+
+sim: ## whole clusters in simulated time with faults (SEEDS=1000 FROM=1), or one seed with what happens in it (SEED=17 V=1)
+	@mkdir -p bin && go build -o bin/mrsim ./cmd/mrsim
+	@exec bin/mrsim $(if $(SEED),-seed $(SEED) $(if $(V),-v),-seeds $(SEEDS) -from $(FROM)) $(ARGS)
+
+sim-selftest: ## each bug planted in the product's source must be found by the simulator (SEEDS=2000)
+	@mkdir -p bin && go build -o bin/mrsim ./cmd/mrsim
+	@exec bin/mrsim -selftest -seeds $(if $(filter file,$(origin SEEDS)),2000,$(SEEDS)) $(ARGS)
 
 fuzz: deps ## every fuzz target for TIME (make fuzz TIME=10m), as many at a time as there are processors
 	@deploy/tools/fuzz $(TIME)

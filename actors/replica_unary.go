@@ -55,11 +55,10 @@ func (r *Replica) convert(u *Unary) (err error) {
 }
 
 func (r *Replica) answerTo(u *Unary, resp *raftpb.Message) UnaryAnswer {
-	term := r.core.Status().Term
 	if u.Append != nil {
-		return UnaryAnswer{Append: raftcore.AppendEntriesAnswer(u.Append, u.msg, resp, term)}
+		return UnaryAnswer{Append: r.core.AppendEntriesAnswer(u.Append, u.msg, resp)}
 	}
-	return UnaryAnswer{Vote: raftcore.RequestVoteAnswer(u.msg, resp, term)}
+	return UnaryAnswer{Vote: raftcore.RequestVoteAnswer(u.msg, resp, r.core.Status().Term)}
 }
 
 func (u *Unary) peer() uint64 {

@@ -133,11 +133,11 @@ func IsAnswer(m, resp *raftpb.Message) bool {
 	}
 }
 
-// AppendEntriesAnswer makes the answer to req from the message m that stood for it and etcd/raft's response;
-// resp may be nil, and term is this replica's term for that case. The header is the caller's to fill.
-func AppendEntriesAnswer(req *raftv1.AppendEntriesRequest, m, resp *raftpb.Message, term uint64) *raftv1.AppendEntriesResponse {
+// AppendEntriesAnswer makes the answer to req from the message m that stood for it and etcd/raft's response,
+// taken with the Effects that hold it; resp may be nil. The header is the caller's to fill.
+func (c *Core) AppendEntriesAnswer(req *raftv1.AppendEntriesRequest, m, resp *raftpb.Message) *raftv1.AppendEntriesResponse {
 	if resp == nil {
-		return &raftv1.AppendEntriesResponse{Term: term}
+		return &raftv1.AppendEntriesResponse{Term: c.rn.BasicStatus().GetTerm()}
 	}
 	a := &raftv1.AppendEntriesResponse{Term: resp.GetTerm()}
 	if resp.GetTerm() != m.GetTerm() {
@@ -151,13 +151,37 @@ func AppendEntriesAnswer(req *raftv1.AppendEntriesRequest, m, resp *raftpb.Messa
 		}
 		return a
 	}
-	a.ConflictIndex = max(1, min(resp.GetRejectHint()+1, m.GetIndex(), prev))
-	// No hint when the log is only too short, or a textbook leader would search its log for a term that
-	// leads it back to where it was.
-	if t := resp.GetLogTerm(); t < m.GetLogTerm() && m.GetIndex() == prev {
-		a.ConflictTerm = t
-	}
+	a.ConflictIndex, a.ConflictTerm = c.conflict(prev, req.GetPrevLogTerm())
 	return a
+}
+
+// conflict is the hint of the paper's section 5.3: the term of the entry at prev and the first index that this
+// log has of it; in a log that ends before, the index after its end. etcd/raft's own hint is for a leader that
+// searches its log for a term at or below: a textbook leader would walk with it entry by entry.
+func (c *Core) conflict(prev, prevTerm uint64) (index, term uint64) {
+	last := uint64(c.handedLast)
+	if prev > last {
+		return last + 1, 0
+	}
+	own, errOwn := c.cfg.Storage.Term(prev)
+	first, errFirst := c.cfg.Storage.FirstIndex()
+	if errOwn != nil || errFirst != nil || own == prevTerm {
+		return max(1, prev), 0 // not stored any more; or there is none, and the new entries contradict committed ones
+	}
+	lo, hi := max(1, first-1), prev // terms never fall, and that of hi is own
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		t, err := c.cfg.Storage.Term(mid)
+		if err != nil {
+			return prev, 0
+		}
+		if t < own {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return hi, own
 }
 
 // RequestVoteAnswer makes the answer to a vote or pre-vote; resp may be nil. term is this replica's term, for

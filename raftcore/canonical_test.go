@@ -54,7 +54,7 @@ func appendEntries(n *testNetwork, req *raftv1.AppendEntriesRequest) (*raftv1.Ap
 		return nil, err
 	}
 	resp := answerOf(n, m)
-	return AppendEntriesAnswer(req, m, resp, n.core(1).Status().Term), nil
+	return n.core(1).AppendEntriesAnswer(req, m, resp), nil
 }
 
 func TestAppendEntriesAnswersAsFigureTwoOfThePaper(t *testing.T) {
@@ -72,14 +72,14 @@ func TestAppendEntriesAnswersAsFigureTwoOfThePaper(t *testing.T) {
 		{"entries that are there", 5, 3, 2, []uint64{3}, &raftv1.AppendEntriesResponse{Term: 5, Success: true}, 4},
 		{"a tail that loses", 5, 3, 2, []uint64{5}, &raftv1.AppendEntriesResponse{Term: 5, Success: true}, 4},
 		{"an earlier term", 3, 4, 3, []uint64{3}, &raftv1.AppendEntriesResponse{Term: 4}, 4},
-		{"a gap", 5, 9, 5, nil, &raftv1.AppendEntriesResponse{Term: 5, ConflictIndex: 5, ConflictTerm: 3}, 4},
+		{"a gap", 5, 9, 5, nil, &raftv1.AppendEntriesResponse{Term: 5, ConflictIndex: 5}, 4},
 		{"another entry before", 6, 4, 5, nil, &raftv1.AppendEntriesResponse{Term: 6, ConflictIndex: 4, ConflictTerm: 3}, 4},
 		{"the committed and more", 5, 1, 1, []uint64{2, 2, 5}, &raftv1.AppendEntriesResponse{Term: 5, Success: true}, 4},
 		{"only what is committed", 5, 1, 1, []uint64{2}, &raftv1.AppendEntriesResponse{Term: 5, Success: true}, 4},
 		{"a heartbeat before the commit", 5, 2, 2, nil, &raftv1.AppendEntriesResponse{Term: 5, Success: true}, 4},
-		{"another entry than the committed before", 5, 2, 1, nil, &raftv1.AppendEntriesResponse{Term: 5, ConflictIndex: 2}, 4},
+		{"another entry than the committed before", 5, 2, 1, nil, &raftv1.AppendEntriesResponse{Term: 5, ConflictIndex: 2, ConflictTerm: 2}, 4},
 		{"another entry than the committed", 5, 1, 1, []uint64{2, 4, 5}, &raftv1.AppendEntriesResponse{Term: 5, ConflictIndex: 1}, 4},
-		{"an older log than the committed", 5, 3, 1, nil, &raftv1.AppendEntriesResponse{Term: 5, ConflictIndex: 3, ConflictTerm: 2}, 4},
+		{"an older log than the committed", 5, 3, 1, nil, &raftv1.AppendEntriesResponse{Term: 5, ConflictIndex: 2, ConflictTerm: 2}, 4},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			n := follower(t, 4, 3, 2, 2, 3)
@@ -95,6 +95,20 @@ func TestAppendEntriesAnswersAsFigureTwoOfThePaper(t *testing.T) {
 				t.Errorf("status %+v", st)
 			}
 		})
+	}
+}
+
+// The follower (f) of the paper's figure 7, whose leader has 1 1 1 4 4 5 5 6 6 6.
+func TestARejectionNamesTheConflictingTermAndItsFirstIndex(t *testing.T) {
+	for _, row := range []struct{ prev, prevTerm, index, term uint64 }{
+		{12, 8, 12, 0}, {11, 6, 7, 3}, {10, 6, 7, 3}, {7, 5, 7, 3}, {6, 5, 4, 2}, {4, 4, 4, 2}, {3, 2, 1, 1}, {2, 2, 1, 1},
+	} {
+		n := follower(t, 7, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3)
+		got, err := appendEntries(n, &raftv1.AppendEntriesRequest{Header: header(2), Term: 8, LeaderId: 2, PrevLogIndex: row.prev, PrevLogTerm: row.prevTerm})
+		want := &raftv1.AppendEntriesResponse{Term: 8, ConflictIndex: row.index, ConflictTerm: row.term}
+		if err != nil || got.String() != want.String() {
+			t.Errorf("before %d of term %d: got %v, %v, want %v", row.prev, row.prevTerm, got, err, want)
+		}
 	}
 }
 
@@ -276,15 +290,14 @@ func repair(t *testing.T, random *rand.Rand, n *testNetwork, leader []uint64, te
 // backUp is the fast back-up of section 5.3 of the paper.
 func backUp(t *testing.T, leader []uint64, next uint64, got *raftv1.AppendEntriesResponse) uint64 {
 	to := got.GetConflictIndex()
-	if to >= next || to == 0 {
-		t.Fatalf("no progress from %d: %v", next, got)
-	}
-	if got.GetConflictTerm() != 0 {
-		for i := uint64(len(leader)); i > 0; i-- {
-			if leader[i-1] == got.GetConflictTerm() {
-				return max(2, min(i+1, next-1))
-			}
+	for i := uint64(len(leader)); i > 0 && got.GetConflictTerm() != 0; i-- {
+		if leader[i-1] == got.GetConflictTerm() {
+			to = i + 1
+			break
 		}
+	}
+	if to >= next || to == 0 {
+		t.Fatalf("no progress from %d to %d: %v", next, to, got)
 	}
 	return max(2, to)
 }

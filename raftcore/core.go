@@ -54,7 +54,8 @@ type leadership struct {
 type Effects struct {
 	// Messages are for peers and need not wait for the disk.
 	Messages []*raftpb.Message
-	// Append is a MsgStorageAppend, or nil. It must be synced if and only if it has Responses.
+	// Append is a MsgStorageAppend, or nil. It must be synced if and only if it has Responses; requests for
+	// votes are among them.
 	Append *raftpb.Message
 	// Apply is a MsgStorageApply, or nil. Its entries are committed and stored here.
 	Apply *raftpb.Message
@@ -249,7 +250,7 @@ func (c *Core) Effects() (Effects, bool) {
 		c.readRound = 0
 	}
 	c.seen = now
-	e.Messages = c.split(rd.Messages, &e)
+	e.Messages = c.holdVotes(c.split(rd.Messages, &e), &e)
 	for _, r := range rd.ReadStates {
 		e.ReadStates = append(e.ReadStates, ReadState{binary.BigEndian.Uint64(r.RequestCtx), Index(r.Index)})
 	}
@@ -273,6 +274,31 @@ func (c *Core) split(all []*raftpb.Message, e *Effects) []*raftpb.Message {
 			peers = append(peers, m)
 		}
 	}
+	return peers
+}
+
+// holdVotes makes requests for votes wait for the disk, which etcd/raft does not ask for: with the votes of the
+// others a candidate can lead before its own term and vote are synced. If it then crashes it knows nothing of
+// that term, and those who voted for it vote for it again: one term has two leaders, with different entries at
+// the same index, and neither log matching nor what was committed is safe any more. In the Raft paper a
+// candidate has stored its term and vote when it asks. Pre-votes promise nothing and go at once.
+func (c *Core) holdVotes(all []*raftpb.Message, e *Effects) []*raftpb.Message {
+	peers := all[:0]
+	var asks []*raftpb.Message
+	for _, m := range all {
+		if m.GetType() == raftpb.MsgVote {
+			asks = append(asks, m)
+		} else {
+			peers = append(peers, m)
+		}
+	}
+	if len(asks) == 0 {
+		return peers
+	}
+	if e.Append == nil { // behind the append that holds the term
+		e.Append = &raftpb.Message{Type: raftpb.MsgStorageAppend.Enum(), To: new(uint64(reservedAppend)), From: new(uint64(c.cfg.Self))}
+	}
+	e.Append.Responses = append(asks, e.Append.Responses...)
 	return peers
 }
 

@@ -322,16 +322,19 @@ func (h *hostility) unary() {
 		resp = h.released[i]
 		h.answered++
 	}
-	if term := h.core().Status().Term; kind == 0 {
-		h.checkAppended(app, AppendEntriesAnswer(app, m, resp, term))
+	if kind == 0 {
+		h.checkAppended(app, h.core().AppendEntriesAnswer(app, m, resp))
 	} else {
-		h.checkVoted(vote, RequestVoteAnswer(m, resp, term))
+		h.checkVoted(vote, RequestVoteAnswer(m, resp, h.core().Status().Term))
 	}
 }
 
-// checkAppended: what is acknowledged is on the disk, with the leader's terms.
+// checkAppended: what is acknowledged is on the disk, with the leader's terms; what is not leads the leader back.
 func (h *hostility) checkAppended(req *raftv1.AppendEntriesRequest, a *raftv1.AppendEntriesResponse) {
 	if !a.GetSuccess() {
+		if a.GetConflictIndex() > max(1, req.GetPrevLogIndex()) || a.GetConflictTerm() > 0 && a.GetConflictIndex() == 0 {
+			h.t.Fatalf("%v is answered with %v", req, a)
+		}
 		return
 	}
 	for i, e := range req.GetEntries() {

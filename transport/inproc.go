@@ -17,6 +17,9 @@ type Faults struct {
 	LossPerMille, DuplicatePerMille uint64
 	// A frame takes DelayMin to DelayMax, evenly spread.
 	DelayMin, DelayMax time.Duration
+	// LatePerMille is the chance in 1000 that a frame takes up to LateMax instead.
+	LatePerMille uint64
+	LateMax      time.Duration
 	// Reorder lets a frame with a shorter delay overtake; without it a pair's frames keep their order.
 	Reorder bool
 }
@@ -320,6 +323,10 @@ func (n *Inproc) happens(perMille uint64) bool { return perMille > 0 && n.rand(1
 
 func (n *Inproc) delay() time.Duration {
 	spread := n.faults.DelayMax - n.faults.DelayMin
+	if n.happens(n.faults.LatePerMille) {
+		n.counters.FramesLate.Add(1)
+		spread = n.faults.LateMax - n.faults.DelayMin
+	}
 	if spread <= 0 {
 		return n.faults.DelayMin
 	}

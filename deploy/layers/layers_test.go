@@ -43,7 +43,8 @@ var rooms = []room{
 	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport node", tests: "client cmd/... deploy/localcluster"},
 	{at: "cmd/mrctl", ours: "proto/... client", tests: "node client/clienttest"},
 	{at: "cmd/mrbench", ours: "proto/... client", tests: "node client/clienttest"},
-	{at: "cmd/mrsim", ours: "proto/... raftcore/... actors router transport node client cmd/mrsim/history"},
+	{at: "cmd/mrsim", ours: "proto/... raftcore/... actors router transport node client cmd/mrsim/..."},
+	{at: "cmd/mrsim/planted", ours: ""},
 	{at: "cmd/mrsim/history", ours: ""}, // judges what clients saw: must not share a mistake with our code
 	{at: "deploy/layers", ours: "", tests: "proto/..."},
 	{at: "deploy/localcluster", ours: ""}, // starts binaries: needs none of our code, so that it tests all of it
@@ -103,6 +104,10 @@ var purities = []pure{
 		imports: "os net/... math/rand/... crypto/rand",
 		calls:   clocks,
 		because: "the envelope logic and the in-process network run in the simulator"},
+	{at: "cmd/mrsim", except: "cmd/mrsim/main.go cmd/mrsim/sweep.go cmd/mrsim/selftest.go", // around the worlds: processes, files, wall time
+		imports: "os net/...",
+		calls:   clocks,
+		because: "a world knows no time, randomness or order but what its seed gives"},
 }
 
 // bannedInTests are calls that make a test slow or a matter of luck.

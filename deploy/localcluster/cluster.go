@@ -70,7 +70,7 @@ func (c *Cluster) Start(id int) error {
 		"--node-id", fmt.Sprint(id),
 		"--data-dir", c.DataDir(id),
 		"--client-addr", c.ClientAddr(id),
-		"--peer-addr", c.peerAddr(id),
+		"--peer-addr", c.PeerAddr(id),
 		"--http-addr", c.HTTPAddr(id),
 		"--bootstrap", c.bootstrap(),
 	}, c.config.Flags...)
@@ -210,6 +210,9 @@ func (c *Cluster) Addr() string {
 // ClientAddr is where node id serves clients.
 func (c *Cluster) ClientAddr(id int) string { return loopback(c.base + id) }
 
+// PeerAddr is where node id serves its peers; a test may stand there in its place.
+func (c *Cluster) PeerAddr(id int) string { return loopback(c.base + c.config.Nodes + id) }
+
 // HTTPAddr is where node id serves /metrics.
 func (c *Cluster) HTTPAddr(id int) string { return loopback(c.base + 2*c.config.Nodes + id) }
 
@@ -227,12 +230,10 @@ func (c *Cluster) Tail(id int) string {
 	return string(log[max(0, len(log)-tailBytesMax):])
 }
 
-func (c *Cluster) peerAddr(id int) string { return loopback(c.base + c.config.Nodes + id) }
-
 func (c *Cluster) bootstrap() string {
 	peers := make([]string, c.config.Nodes)
 	for i := range peers {
-		peers[i] = fmt.Sprintf("%d=%s", i+1, c.peerAddr(i+1))
+		peers[i] = fmt.Sprintf("%d=%s", i+1, c.PeerAddr(i+1))
 	}
 	return strings.Join(peers, ",")
 }

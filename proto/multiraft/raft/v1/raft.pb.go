@@ -562,9 +562,11 @@ type AppendEntriesResponse struct {
 	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	// The replica holds, durably, an entry that matches prev_log_index and prev_log_term, and all of entries.
 	Success bool `protobuf:"varint,3,opt,name=success,proto3" json:"success,omitempty"`
-	// Without success: where the leader should try next (prev_log_index at most). 0 = no hint.
+	// Without success, the first index of conflict_term in this log; with no such term, where the leader should
+	// try next, such as the index after the end of a log that is too short. 0 = no hint.
 	ConflictIndex uint64 `protobuf:"varint,4,opt,name=conflict_index,json=conflictIndex,proto3" json:"conflict_index,omitempty"`
-	// Term of the conflicting entry; 0 when the log is too short or there is no hint.
+	// Term of the entry at prev_log_index, when it is another than prev_log_term; 0 when the log is too short or
+	// there is no hint.
 	ConflictTerm  uint64 `protobuf:"varint,5,opt,name=conflict_term,json=conflictTerm,proto3" json:"conflict_term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
