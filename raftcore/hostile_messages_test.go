@@ -35,8 +35,8 @@ func (h *hostility) message() *raftpb.Message {
 			s.logTerm = own
 		}
 	}
-	if s.kind == raftpb.MsgHeartbeat && !h.rarely() {
-		s.commit = min(s.commit, uint64(st.Commit)) // else every program ends in quarantine
+	if s.kind == raftpb.MsgHeartbeat && h.byte()%32 != 1 {
+		s.commit = min(s.commit, uint64(st.Last)) // else every program ends in quarantine
 	}
 	m := newMessage(s)
 	h.fill(m, st)
@@ -54,8 +54,11 @@ func (h *hostility) fill(m *raftpb.Message, st Status) {
 	}
 	switch m.GetType() {
 	case raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp:
-		if n := h.byte(); n%2 == 0 {
-			m.Context = []byte{n / 2 % 4, 0, 0, 0, 0, 0, 0, 0}
+		switch n := h.byte(); n % 4 {
+		case 0, 1:
+			m.Context = []byte{n / 4 % 4, 0, 0, 0, 0, 0, 0, 0}
+		case 2:
+			m.Context = make([]byte, n/4%20)
 		}
 	case raftpb.MsgVote:
 		if h.byte()%2 == 0 {
