@@ -194,11 +194,15 @@ func (a *applying) byte() byte {
 
 func (a *applying) run() {
 	for len(a.program) > 0 {
-		switch a.byte() % 8 {
+		switch a.byte() % 9 {
 		case 0:
 			a.restarting.reopen()
 		case 1:
 			a.payloads = append(a.payloads, a.raw)
+		case 8:
+			if e, err := raftcore.DecodeEntry(a.raw); err == nil {
+				a.payloads = append(a.payloads, e.Payloads...)
+			}
 		case 2:
 			a.payloads = append(a.payloads, compressed([]uint32{1, 2, BatchRecordsMax, BatchRecordsMax + 1, math.MaxInt32}[a.byte()%5]))
 		case 3, 4:
@@ -252,6 +256,9 @@ func (a *applying) entry() {
 	a.payloads = nil
 }
 
+// programBytesMax keeps the time of one program far from what fuzzing takes for a hang.
+const programBytesMax = 4 << 10
+
 // FuzzApply: no entry makes apply panic; replicas decide alike, restarted or not; offsets are dense, what is
 // refused changes nothing, and everything that was accepted can be read.
 func FuzzApply(f *testing.F) {
@@ -259,8 +266,10 @@ func FuzzApply(f *testing.F) {
 	f.Add([]byte{1, 3, 2, 2, 2, 2, 3, 3, 0, 1, 1, 3, 4, 1, 3, 5}, plain(1))
 	f.Add([]byte{5, 1, 1, 0, 0, 5, 2, 1, 0, 0, 3, 2, 0, 5, 1, 2, 0, 0, 5, 1, 1, 1, 0, 3, 2}, batchOf(recordbatch.Producer{ID: 1, Epoch: 9, Sequence: 4}, 1))
 	f.Add([]byte{1, 1, 1}, []byte{})
+	e := raftcore.Entry{Payloads: [][]byte{plain(2), from(1, 0, 1), {}, from(1, 1, 2)}}
+	f.Add([]byte{8, 3, 1, 8, 0, 3, 2}, e.AppendTo(nil))
 	f.Fuzz(func(t *testing.T, program, raw []byte) {
-		a := &applying{t: t, program: program, raw: raw, steady: newWorld(t), restarting: newWorld(t)}
+		a := &applying{t: t, program: program[:min(len(program), programBytesMax)], raw: raw, steady: newWorld(t), restarting: newWorld(t)}
 		a.run()
 		checkReads(t, a.steady)
 	})
