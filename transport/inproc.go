@@ -145,7 +145,7 @@ func (l *InprocLink) Detach() {
 		delete(n.links, l.identity.Node)
 	}
 	broken := n.breakPipes(func(p *pipe) bool { return p.conn != nil && p.conn.to == l })
-	for _, p := range n.pipes {
+	for _, p := range n.pipes { // counts only: the order does not matter
 		if p.from == l {
 			n.counters.failed(p.out.Fail())
 		}
@@ -196,7 +196,7 @@ func (n *Inproc) reachable(l *InprocLink, to uint64) bool {
 // a fixed order. n.mu is held; scheduleFlushes follows when it is not.
 func (n *Inproc) breakPipes(match func(*pipe) bool) []*pipe {
 	var broken []*pipe
-	for _, p := range n.pipes {
+	for _, p := range n.pipes { // each by itself; what follows is sorted below, in a fixed order
 		if p.conn == nil || !match(p) {
 			continue
 		}

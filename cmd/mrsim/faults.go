@@ -351,7 +351,7 @@ func (w *world) appease() {
 	w.faulty = false
 	w.era++
 	w.net.SetFaults(transport.Faults{DelayMin: time.Millisecond, DelayMax: 2 * time.Millisecond})
-	for at, n := range w.cuts {
+	for at, n := range w.cuts { // healing does nothing by itself: the order does not matter
 		if n > 0 {
 			w.net.Heal(at[0], at[1])
 		}

@@ -109,7 +109,7 @@ func (w *world) watchDeposed(n *node, last, s *actors.Status) {
 	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille+w.shape.latePerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
 		return
 	}
-	for _, count := range w.cuts {
+	for _, count := range w.cuts { // any of them, in any order
 		if count > 0 {
 			return
 		}

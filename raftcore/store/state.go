@@ -37,10 +37,10 @@ func (s *State) Clone() State {
 // encode writes the fields in their order; ConfState as a flag and its four lists; members in ascending order.
 func (s *State) encode() []byte {
 	ids := make([]raftcore.ReplicaID, 0, 8)
-	for id := range s.Members {
+	for id := range s.Members { // sorted below: the order of the map must not show
 		ids = append(ids, id)
 	}
-	slices.Sort(ids) // the order of the map must not show
+	slices.Sort(ids)
 	v := newValue(64 + 16*len(ids))
 	v = binary.AppendUvarint(v, uint64(s.Applied))
 	v = binary.AppendUvarint(v, s.AppliedTerm)
