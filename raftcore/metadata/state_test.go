@@ -55,7 +55,7 @@ func TestAStateNeverChangesAndItsLookupsAgree(t *testing.T) {
 	})
 }
 
-func checkLookups(t *rapid.T, s *State) {
+func checkLookups(t failer, s *State) {
 	for i, topic := range s.Topics() {
 		if got, ok := s.Topic(topic.GetTopicId()); !ok || got != topic {
 			t.Fatalf("topic %d is not found by id", topic.GetTopicId())

@@ -73,15 +73,10 @@ func appendConfState(v []byte, cs *raftpb.ConfState) []byte {
 
 func decodeState(value []byte) (State, error) {
 	d := decode("applied state", value)
-	s := State{Applied: raftcore.Index(d.uvarint()), AppliedTerm: d.uvarint(), Hash: d.uint64()}
+	s := State{Applied: raftcore.Index(d.upTo(indexMax)), AppliedTerm: d.uvarint(), Hash: d.uint64()}
 	s.Truncated = raftcore.Position{Index: raftcore.Index(d.uvarint()), Term: d.uvarint()}
 	s.ConfState = d.confState()
-	n := d.count()
-	s.Members = make(map[raftcore.ReplicaID]raftcore.NodeID, n)
-	for range n {
-		id := raftcore.ReplicaID(d.uvarint())
-		s.Members[id] = raftcore.NodeID(d.uvarint())
-	}
+	s.Members = d.members()
 	if err := d.err(); err != nil {
 		return State{}, err
 	}
@@ -91,8 +86,20 @@ func decodeState(value []byte) (State, error) {
 	return s, nil
 }
 
+// members takes replicas, which ascend, and their nodes.
+func (d *decoder) members() map[raftcore.ReplicaID]raftcore.NodeID {
+	n := d.count()
+	members, last := make(map[raftcore.ReplicaID]raftcore.NodeID, n), raftcore.ReplicaID(0)
+	for i := range n {
+		id := raftcore.ReplicaID(d.uvarint())
+		d.bad = d.bad || i > 0 && id <= last
+		members[id], last = raftcore.NodeID(d.uvarint()), id
+	}
+	return members
+}
+
 func (d *decoder) confState() *raftpb.ConfState {
-	cs := &raftpb.ConfState{AutoLeave: new(d.uvarint() == 1)}
+	cs := &raftpb.ConfState{AutoLeave: new(d.flag())}
 	cs.Voters = d.ids()
 	cs.Learners = d.ids()
 	cs.VotersOutgoing = d.ids()
