@@ -36,6 +36,9 @@ const (
 	answerLost
 	retry
 	rebirth
+	chunkLost
+	chunkSpoilt
+	logReplaced
 	faultKinds
 )
 
@@ -44,6 +47,7 @@ var faultNames = [faultKinds]string{
 	"crashes", "crashes of all", "crashes in a commit", "crashes that lost unsynced writes", "write errors", "read errors",
 	"slow disks", "stalled disks", "clock jumps", "drifting clocks", "pauses", "news of a process's end", "false news of it",
 	"requests lost", "answers lost", "batches sent again", "producers reborn",
+	"snapshot streams broken", "snapshot chunks spoilt", "logs replaced by snapshots",
 }
 
 func (k faultKind) String() string { return faultNames[k] }
@@ -59,7 +63,8 @@ type shape struct {
 	reorder                     bool
 	drift                       []float64
 	skew                        []time.Duration
-	cacheBytes, entryBytesMax   int             // 0 = as in a real node
+	cacheBytes, entryBytesMax   int // 0 = as in a real node
+	snapshots                   snapshots
 	weights                     [faultKinds]int // how often each is drawn; 0 = never in this world
 }
 
@@ -317,7 +322,9 @@ func (w *world) unleash() {
 	w.net.SetFaults(transport.Faults{
 		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
 		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax,
+		ChunkLossPerMille: w.shape.snapshots.lossPerMille, ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
 	})
+	w.churn()
 	for _, n := range w.nodes {
 		if n.drift != 1 {
 			w.fire(clockDrift, "node %d's clock runs at %.2f", n.id, n.drift)
@@ -365,6 +372,8 @@ func (w *world) appease() {
 func (w *world) networkFaults() {
 	c := w.net.Counters()
 	w.fired[lost], w.fired[doubled], w.fired[overtaken] = c.FramesLost.Load(), c.FramesDoubled.Load(), c.FramesOvertaken.Load()
+	w.fired[chunkLost], w.fired[chunkSpoilt] = c.SnapshotChunksLost.Load(), c.SnapshotChunksSpoilt.Load()
+	w.fired[logReplaced] = w.counters.SnapshotsInstalled.Load()
 	if w.shape.delayMax > 2*time.Millisecond {
 		w.fired[delayed] = c.FramesSent.Load()
 	}

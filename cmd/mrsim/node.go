@@ -102,7 +102,9 @@ func (n *node) start() {
 		OnFailure:      n.onFailure(n.life),
 		CacheBytes:     n.w.shape.cacheBytes,
 		EntryBytesMax:  n.w.shape.entryBytesMax,
-		ActorCounters:  &actors.Counters{},
+		MetadataKeep:   n.w.shape.snapshots.keep,
+		ChunkBytes:     n.w.shape.snapshots.chunkBytes,
+		ActorCounters:  &n.w.counters,
 		CoreCounters:   &raftcore.Counters{},
 		RouterCounters: &router.Counters{},
 	})
@@ -309,7 +311,12 @@ func (r receiver) SnapshotChunk(from uint64, req *raftv1.InstallSnapshotRequest,
 		return
 	}
 	r.n.w.mix(uint64(r.n.w.now), from, r.n.id, req.GetOffset(), uint64(len(req.GetData())))
-	r.n.core.SnapshotChunk(from, req, reply)
+	r.n.core.SnapshotChunk(from, req, func(resp *raftv1.InstallSnapshotResponse, err error) {
+		if r.n.alive(r.life) {
+			r.n.promisesSnapshot(req, resp)
+			reply(resp, err)
+		}
+	})
 }
 
 // Lost is part of transport.Receiver.
