@@ -37,6 +37,7 @@ type node struct {
 	disk  *disk
 	self  store.Node
 	seen  map[raftcore.GroupID]*actors.Status // the boards as last watched
+	began map[raftcore.GroupID]store.Stored   // what was on the disk at the start
 	meta  any                                 // the metadata state as last watched
 	drift float64                             // of its clock: 1.05 = runs 5 % fast
 	skew  time.Duration
@@ -84,7 +85,7 @@ func (n *node) start() {
 	n.life++
 	n.up, n.doomed, n.paused, n.parked = true, false, false, nil
 	n.seen, n.open = map[raftcore.GroupID]*actors.Status{}, map[any]string{}
-	n.quiet = n.w.now
+	n.began, n.quiet = map[raftcore.GroupID]store.Stored{}, n.w.now
 	n.watchDisk()
 	n.disk = &disk{n: n, life: n.life, mem: n.mem, quiet: n.w.now}
 	self, boot, err := n.nextStart()

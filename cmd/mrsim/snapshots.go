@@ -62,6 +62,18 @@ func (n *node) promisesSnapshot(req *raftv1.InstallSnapshotRequest, resp *raftv1
 	if err != nil || s.Term < resp.GetTerm() || uint64(s.Last) < resp.GetMatchIndex() || uint64(s.Commit) < req.GetLastIncludedIndex() {
 		n.w.violate("a snapshot acknowledged before it is durable", "node %d, group %d acknowledges a snapshot at %d and a log to %d in term %d; its disk has %+v (%v)",
 			n.id, req.GetHeader().GetGroupId(), req.GetLastIncludedIndex(), resp.GetMatchIndex(), resp.GetTerm(), s, err)
+		return
+	}
+	n.watchCastVote(s)
+}
+
+// watchCastVote wants the vote on a disk, after a snapshot, to be one that this replica has cast: it has told who
+// it is for, or it is its own, or it was there when the node started.
+func (n *node) watchCastVote(s store.Stored) {
+	vote, before := raftcore.ReplicaID(s.Vote), n.began[s.Group]
+	told := n.w.votes[reign{s.Group, s.Term, s.Replica}]
+	if vote != 0 && vote != s.Replica && vote != told && (before.Term != s.Term || before.Vote != s.Vote) {
+		n.w.violate("a vote that was not cast", "node %d, group %d, term %d: its disk says %d, it has told %d", n.id, s.Group, s.Term, vote, told)
 	}
 }
 
