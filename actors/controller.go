@@ -104,8 +104,9 @@ type nodeNews struct {
 
 // groupNews is what a group's leader said last.
 type groupNews struct {
-	at, laggingSince int
-	node             raftcore.NodeID
+	at           int
+	node         raftcore.NodeID
+	laggingSince map[uint64]int // by replica
 	*raftv1.LedGroup
 }
 
@@ -205,16 +206,29 @@ func (c *controller) reported(from raftcore.NodeID, rep *raftv1.NodeReport) {
 		if before != nil && before.GetTerm() > g.GetTerm() {
 			continue
 		}
-		news := &groupNews{at: c.now, node: from, LedGroup: g, laggingSince: c.now}
 		if before != nil && before.node != from {
 			c.moved[id] = c.now
 		}
-		if before != nil && len(before.GetLagging()) > 0 {
-			news.laggingSince = before.laggingSince
-		}
-		c.led[id] = news
+		c.led[id] = &groupNews{at: c.now, node: from, LedGroup: g, laggingSince: before.stillLagging(g, c.now)}
 	}
 	c.noteFailed(from, rep)
+}
+
+// stillLagging returns since when each member that lags now has done so.
+func (n *groupNews) stillLagging(g *raftv1.LedGroup, now int) map[uint64]int {
+	if len(g.GetLagging()) == 0 {
+		return nil
+	}
+	since := map[uint64]int{}
+	for _, r := range g.GetLagging() {
+		since[r] = now
+		if n != nil {
+			if before, ok := n.laggingSince[r]; ok {
+				since[r] = before
+			}
+		}
+	}
+	return since
 }
 
 func (c *controller) noteFailed(from raftcore.NodeID, rep *raftv1.NodeReport) {

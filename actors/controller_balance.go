@@ -132,7 +132,7 @@ func (p *plan) someAddr(n raftcore.NodeID) string {
 
 // explainLag names members that have been behind for a while though their nodes are there.
 func (p *plan) explainLag(news *groupNews) {
-	if news == nil || len(news.GetLagging()) == 0 || p.c.now-news.laggingSince < lagPatience*p.c.cfg.ElectionTicks {
+	if news == nil {
 		return
 	}
 	id := raftcore.GroupID(news.GetGroupId())
@@ -141,7 +141,7 @@ func (p *plan) explainLag(news *groupNews) {
 		if id == raftcore.MetadataGroup {
 			n = raftcore.NodeID(r)
 		}
-		if n == 0 || !p.c.alive(n) {
+		if n == 0 || !p.c.alive(n) || p.c.now-news.laggingSince[r] < lagPatience*p.c.cfg.ElectionTicks {
 			continue
 		}
 		why := "the leader on node %d has waited for it for more than %d election timeouts"

@@ -128,11 +128,20 @@ func (j *joiner) become(resp *multiraftv1.JoinNodeResponse) error {
 }
 
 // joinAt calls JoinNode at a client address.
-func joinAt(ctx context.Context, addr string, req *multiraftv1.JoinNodeRequest) (_ *multiraftv1.JoinNodeResponse, err error) {
+func joinAt(ctx context.Context, addr string, req *multiraftv1.JoinNodeRequest) (resp *multiraftv1.JoinNodeResponse, err error) {
+	err = callAdmin(addr, func(a multiraftv1.AdminServiceClient) error {
+		resp, err = a.JoinNode(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
+// callAdmin makes a call to a node of which only a client address is known.
+func callAdmin(addr string, call func(multiraftv1.AdminServiceClient) error) error {
 	conn, err := grpc.NewClient("dns:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	return multiraftv1.NewAdminServiceClient(conn).JoinNode(ctx, req)
+	defer func() { _ = conn.Close() }() // it reports only that it was closed before
+	return call(multiraftv1.NewAdminServiceClient(conn))
 }

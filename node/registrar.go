@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
@@ -114,13 +119,19 @@ func (n *Node) registered(m *metadata.State) bool {
 		rec.GetClientAddr() == n.cfg.AdvertiseClient && rec.GetPeerAddr() == n.cfg.AdvertisePeer && rec.GetRack() == n.cfg.Rack
 }
 
+// register records this start with the metadata group. A node that comes back with another address knows no leader,
+// since nobody can reach it: it asks the others where they serve clients, and registers there.
 func (n *Node) register(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
-	defer cancel()
-	_, err := n.services.RegisterNode(ctx, &multiraftv1.RegisterNodeRequest{
+	req := &multiraftv1.RegisterNodeRequest{
 		NodeId: uint64(n.self.NodeID), StoreId: n.self.StoreID, StartNumber: n.self.Start,
 		ClientAddr: n.cfg.AdvertiseClient, PeerAddr: n.cfg.AdvertisePeer, Rack: n.cfg.Rack,
-	})
+	}
+	here, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+	_, err := n.services.RegisterNode(here, req)
+	cancel()
+	if err != nil && router.IsRetriable(err) && !n.metadataLed() {
+		err = n.registerElsewhere(ctx, req)
+	}
 	if err == nil || router.IsRetriable(err) {
 		return
 	}
@@ -128,9 +139,38 @@ func (n *Node) register(ctx context.Context) {
 		"then start it with --join on an empty data directory", err, n.self.NodeID, n.self.NodeID)})
 }
 
+func (n *Node) registerElsewhere(ctx context.Context, req *multiraftv1.RegisterNodeRequest) (err error) {
+	peers := n.peerAddrs()
+	for _, id := range slices.Sorted(maps.Keys(peers)) {
+		if err = n.registerAt(ctx, peers[id], req); err == nil || !router.IsRetriable(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// registerAt registers with the node at a peer address.
+func (n *Node) registerAt(ctx context.Context, addr string, req *multiraftv1.RegisterNodeRequest) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	answer, err := transport.Probe(ctx, addr)
+	if err != nil {
+		return err
+	}
+	if answer.GetClusterId() != n.self.Cluster || answer.GetClientAddr() == "" {
+		return status.Errorf(codes.Unavailable, "node %d at %s cannot register others", answer.GetNodeId(), addr)
+	}
+	return callAdmin(answer.GetClientAddr(), func(a multiraftv1.AdminServiceClient) error {
+		_, err := a.RegisterNode(ctx, req)
+		return err
+	})
+}
+
 // setPeers tells the transport where the other nodes are: as metadata says, or, where it does not know yet,
 // as the node was told when it founded or joined the cluster.
-func (n *Node) setPeers() {
+func (n *Node) setPeers() { n.peers.SetPeers(n.peerAddrs()) }
+
+func (n *Node) peerAddrs() map[uint64]string {
 	peers := map[uint64]string{}
 	meta := n.core.Table().Meta
 	for _, set := range []string{n.self.Bootstrap, n.self.Contacts} {
@@ -148,7 +188,7 @@ func (n *Node) setPeers() {
 		peers[rec.GetNodeId()] = rec.GetPeerAddr()
 	}
 	delete(peers, uint64(n.self.NodeID))
-	n.peers.SetPeers(peers)
+	return peers
 }
 
 // known is what the metadata says about a peer's store and start (rule 19).

@@ -36,6 +36,9 @@ const (
 	answerLost
 	retry
 	rebirth
+	moved
+	handedOver
+	deletedReplica
 	chunkLost
 	chunkSpoilt
 	logReplaced
@@ -47,6 +50,7 @@ var faultNames = [faultKinds]string{
 	"crashes", "crashes of all", "crashes in a commit", "crashes that lost unsynced writes", "write errors", "read errors",
 	"slow disks", "stalled disks", "clock jumps", "drifting clocks", "pauses", "news of a process's end", "false news of it",
 	"requests lost", "answers lost", "batches sent again", "producers reborn",
+	"partitions moved", "leaders handed over", "replicas deleted",
 	"snapshot streams broken", "snapshot chunks spoilt", "logs replaced by snapshots",
 }
 
@@ -80,7 +84,7 @@ const (
 
 func drawShape(rnd *rand.Rand) shape {
 	s := shape{
-		nodes: []int{3, 3, 3, 4, 5}[rnd.IntN(5)], partitions: 1 + rnd.IntN(3), replicas: 3,
+		nodes: []int{3, 3, 4, 4, 5}[rnd.IntN(5)], partitions: 1 + rnd.IntN(3), replicas: 3,
 		producers: 1 + rnd.IntN(3), plain: rnd.IntN(2), readers: 1 + rnd.IntN(3),
 		duration: time.Duration(4+rnd.IntN(7)) * time.Second, pace: time.Duration(200+rnd.IntN(1800)) * time.Millisecond,
 		reorder: rnd.IntN(2) == 0, delayMax: time.Duration(2+rnd.IntN(60)) * time.Millisecond,
@@ -105,10 +109,13 @@ func drawShape(rnd *rand.Rand) shape {
 		s.entryBytesMax = 300 + rnd.IntN(1000)
 	}
 	// Swarm testing: a world without some kinds of faults reaches what those would hide.
-	for _, k := range []faultKind{cutOneWay, cutOff, split, crash, crash, crashAll, crashInCommit, writeError, readError, slowDisk, stalledDisk, clockJump, pause, goneFalse, rebirth} {
+	for _, k := range []faultKind{cutOneWay, cutOff, split, crash, crash, crashAll, crashInCommit, writeError, readError, slowDisk, stalledDisk, clockJump, pause, goneFalse, rebirth, moved, handedOver} {
 		if rnd.IntN(3) > 0 {
 			s.weights[k] += 1 + rnd.IntN(4)
 		}
+	}
+	if s.nodes > s.replicas && rnd.IntN(3) > 0 {
+		s.weights[moved] += 4 // elsewhere there is nothing to move
 	}
 	return s
 }
@@ -169,6 +176,10 @@ func (w *world) inject(k faultKind) {
 			w.fire(k, "")
 			p.rebirth()
 		}
+	case moved:
+		w.move()
+	case handedOver:
+		w.handOver()
 	}
 }
 
@@ -322,7 +333,7 @@ func (w *world) unleash() {
 	w.net.SetFaults(transport.Faults{
 		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
 		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax,
-		ChunkLossPerMille: w.shape.snapshots.lossPerMille, ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
+		ChunkLossPerMille: max(w.shape.lossPerMille, w.shape.snapshots.lossPerMille), ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
 	})
 	w.churn()
 	for _, n := range w.nodes {

@@ -105,6 +105,7 @@ func (n *node) start() {
 		EntryBytesMax:  n.w.shape.entryBytesMax,
 		MetadataKeep:   n.w.shape.snapshots.keep,
 		ChunkBytes:     n.w.shape.snapshots.chunkBytes,
+		RetentionTicks: retentionTicks,
 		ActorCounters:  &n.w.counters,
 		CoreCounters:   &raftcore.Counters{},
 		RouterCounters: &router.Counters{},

@@ -26,6 +26,9 @@ type Config struct {
 	Dir string
 	// Nodes is how many processes to run; 0 = 3.
 	Nodes int
+	// Joiners is how many more there are ports for. They have the ids after the others', found nothing, and are
+	// started one by one: each joins at node 1's peer address, and, in this order, gets its own id.
+	Joiners int
 	// Flags are added to each node's command line.
 	Flags []string
 }
@@ -45,7 +48,7 @@ func New(c Config) (*Cluster, error) {
 	if c.Nodes == 0 {
 		c.Nodes = 3
 	}
-	base, err := freePorts(3*c.Nodes + 1)
+	base, err := freePorts(3*(c.Nodes+c.Joiners) + 1)
 	if err != nil {
 		return nil, err
 	}
@@ -67,14 +70,22 @@ func (c *Cluster) StartAll() error {
 
 // Start starts node id, with the same command line each time.
 func (c *Cluster) Start(id int) error {
+	if id > c.config.Nodes {
+		return c.Join(id, c.PeerAddr(1))
+	}
+	return c.start(id, "--node-id", fmt.Sprint(id), "--bootstrap", c.bootstrap())
+}
+
+// Join starts the process of node id with --join.
+func (c *Cluster) Join(id int, at string) error { return c.start(id, "--join", at) }
+
+func (c *Cluster) start(id int, how ...string) error {
 	args := append([]string{"start",
-		"--node-id", fmt.Sprint(id),
 		"--data-dir", c.DataDir(id),
 		"--client-addr", c.ClientAddr(id),
 		"--peer-addr", c.PeerAddr(id),
 		"--http-addr", c.HTTPAddr(id),
-		"--bootstrap", c.bootstrap(),
-	}, c.config.Flags...)
+	}, append(how, c.config.Flags...)...)
 	p, err := launch(exec.Command(c.binary("multiraftd"), args...), c.log(id))
 	if err != nil {
 		return err
@@ -121,7 +132,7 @@ func (c *Cluster) Wait(ctx context.Context, id int) (code int, err error) {
 
 // Err tells of a node that ended without having been killed.
 func (c *Cluster) Err() error {
-	for id := 1; id <= c.config.Nodes; id++ {
+	for id := 1; id <= c.all(); id++ {
 		if p := c.running[id]; p != nil && !p.running() && !p.killed.Load() {
 			return fmt.Errorf("node %d ended by itself (%w); the end of its log:\n%s", id, errorOrExit0(p.err), c.Tail(id))
 		}
@@ -141,7 +152,7 @@ func errorOrExit0(err error) error {
 // Close kills the nodes that run and waits for them.
 func (c *Cluster) Close() error {
 	var all []error
-	for id := 1; id <= c.config.Nodes; id++ {
+	for id := 1; id <= c.all(); id++ {
 		if p := c.running[id]; p != nil && p.running() {
 			_, err := p.kill()
 			all = append(all, err)
@@ -213,7 +224,7 @@ func (c *Cluster) Command(ctx context.Context, binary string, args ...string) *e
 
 // Addr lists the client addresses, as --addr takes them.
 func (c *Cluster) Addr() string {
-	addrs := make([]string, c.config.Nodes)
+	addrs := make([]string, c.all())
 	for i := range addrs {
 		addrs[i] = c.ClientAddr(i + 1)
 	}
@@ -224,10 +235,10 @@ func (c *Cluster) Addr() string {
 func (c *Cluster) ClientAddr(id int) string { return loopback(c.base + id) }
 
 // PeerAddr is where node id serves its peers; a test may stand there in its place.
-func (c *Cluster) PeerAddr(id int) string { return loopback(c.base + c.config.Nodes + id) }
+func (c *Cluster) PeerAddr(id int) string { return loopback(c.base + c.all() + id) }
 
 // HTTPAddr is where node id serves /metrics.
-func (c *Cluster) HTTPAddr(id int) string { return loopback(c.base + 2*c.config.Nodes + id) }
+func (c *Cluster) HTTPAddr(id int) string { return loopback(c.base + 2*c.all() + id) }
 
 // DataDir is where node id keeps its data.
 func (c *Cluster) DataDir(id int) string {
@@ -242,6 +253,8 @@ func (c *Cluster) Tail(id int) string {
 	}
 	return string(log[max(0, len(log)-tailBytesMax):])
 }
+
+func (c *Cluster) all() int { return c.config.Nodes + c.config.Joiners }
 
 func (c *Cluster) bootstrap() string {
 	peers := make([]string, c.config.Nodes)
