@@ -42,6 +42,9 @@ const (
 	moved
 	handedOver
 	deletedReplica
+	chunkLost
+	chunkSpoilt
+	logReplaced
 	faultKinds
 )
 
@@ -51,6 +54,7 @@ var faultNames = [faultKinds]string{
 	"slow disks", "stalled disks", "clock jumps", "drifting clocks", "pauses", "news of a process's end", "false news of it",
 	"requests lost", "answers lost", "batches sent again", "producers reborn",
 	"partitions moved", "leaders handed over", "replicas deleted",
+	"snapshot streams broken", "snapshot chunks spoilt", "logs replaced by snapshots",
 }
 
 func (k faultKind) String() string { return faultNames[k] }
@@ -69,6 +73,7 @@ type shape struct {
 	skew                        []time.Duration
 	disk                        []time.Duration // the longest that a commit takes, while nothing is wrong
 	cacheBytes, entryBytesMax   int             // 0 = as in a real node
+	snapshots                   snapshots
 	weights                     [faultKinds]int // how often each is drawn; 0 = never in this world
 }
 
@@ -377,9 +382,10 @@ func (w *world) unleash() {
 	w.faulty = true
 	w.net.SetFaults(transport.Faults{
 		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
-		ChunkLossPerMille: w.shape.lossPerMille, DelayMin: time.Millisecond, DelayMax: w.shape.delayMax,
-		LatePerMille: w.shape.latePerMille, LateMax: lateMax,
+		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax, LatePerMille: w.shape.latePerMille, LateMax: lateMax,
+		ChunkLossPerMille: max(w.shape.lossPerMille, w.shape.snapshots.lossPerMille), ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
 	})
+	w.churn()
 	for _, n := range w.nodes {
 		if n.drift != 1 {
 			w.fire(clockDrift, "node %d's clock runs at %.2f", n.id, n.drift)
@@ -427,6 +433,8 @@ func (w *world) appease() {
 func (w *world) networkFaults() {
 	c := w.net.Counters()
 	w.fired[lost], w.fired[doubled], w.fired[overtaken], w.fired[late] = c.FramesLost.Load(), c.FramesDoubled.Load(), c.FramesOvertaken.Load(), c.FramesLate.Load()
+	w.fired[chunkLost], w.fired[chunkSpoilt] = c.SnapshotChunksLost.Load(), c.SnapshotChunksSpoilt.Load()
+	w.fired[logReplaced] = w.counters.SnapshotsInstalled.Load()
 	if w.shape.delayMax > 2*time.Millisecond {
 		w.fired[delayed] = c.FramesSent.Load()
 	}

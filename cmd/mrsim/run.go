@@ -38,6 +38,7 @@ func run(seed uint64, say func(string)) result {
 	w.work()
 	calm := w.calm()
 	w.heal()
+	w.tidy()
 	w.drill()
 	windows := w.judge()
 	w.networkFaults()

@@ -181,6 +181,8 @@ func (n *node) watchDisk() {
 			n.w.violate("disk", "node %d: %v", n.id, err)
 			return
 		}
+		n.began[g.Group] = s
+		n.watchOwnVote(s)
 		term := uint64(0)
 		for i := s.Truncated + 1; i <= s.Last; i++ {
 			at, _, err := store.EntryData(v, g.Group, g.Generation, i)
