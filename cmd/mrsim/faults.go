@@ -36,6 +36,8 @@ const (
 	answerLost
 	retry
 	rebirth
+	joined
+	drained
 	faultKinds
 )
 
@@ -43,7 +45,7 @@ var faultNames = [faultKinds]string{
 	"frames lost", "frames doubled", "frames delayed", "frames overtaken", "one-way cuts", "nodes cut off", "splits",
 	"crashes", "crashes of all", "crashes in a commit", "crashes that lost unsynced writes", "write errors", "read errors",
 	"slow disks", "stalled disks", "clock jumps", "drifting clocks", "pauses", "news of a process's end", "false news of it",
-	"requests lost", "answers lost", "batches sent again", "producers reborn",
+	"requests lost", "answers lost", "batches sent again", "producers reborn", "nodes joined", "nodes drained",
 }
 
 func (k faultKind) String() string { return faultNames[k] }

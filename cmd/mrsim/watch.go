@@ -45,6 +45,7 @@ func (w *world) watch(n *node) {
 		}
 	}
 	w.watchTopics(n)
+	w.watchKeeping(n)
 }
 
 func (w *world) watchStatus(n *node, last, s *actors.Status) {
