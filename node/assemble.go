@@ -37,6 +37,8 @@ type Parts struct {
 	// CacheBytes and EntryBytesMax are those of actors.ReplicaConfig; 0 = what every node has. Small ones take
 	// the simulator to where only large entries lead a real node.
 	CacheBytes, EntryBytesMax int
+	// RetentionTicks is that of actors.ReplicaConfig; 0 = what every node has.
+	RetentionTicks int
 
 	ActorCounters  *actors.Counters
 	CoreCounters   *raftcore.Counters
@@ -55,7 +57,7 @@ func Assemble(self store.Node, p Parts) *router.Core {
 	return router.StartCore(router.Config{
 		Replica: actors.ReplicaConfig{
 			Node: self.NodeID, Start: self.Start, Log: p.KV, Clock: p.Clock, Snapshots: p.Snapshots, Space: p.Space,
-			ElectionTicks: electionTicks, EntryBytesMax: cmp.Or(p.EntryBytesMax, entryBytesMax), CacheBytes: p.CacheBytes,
+			ElectionTicks: electionTicks, EntryBytesMax: cmp.Or(p.EntryBytesMax, entryBytesMax), CacheBytes: p.CacheBytes, RetentionTicks: p.RetentionTicks,
 			Counters: p.ActorCounters, Core: p.CoreCounters, Logger: p.Logger,
 		},
 		Sender: p.Sender, Tables: router.NewTables(), Counters: p.RouterCounters,

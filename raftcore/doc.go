@@ -48,7 +48,8 @@
 // # Files
 //
 // core.go, status.go: the core. admit.go, refusal.go: the allow-list and its counters. membership.go: membership
-// changes, checked on a copy before etcd/raft, which panics on one that does not fit. envelope.go, canonical.go:
-// the two forms of the peer protocol. entry.go: the content of a normal entry, and the hash chain. The
-// conversations in testdata/scenarios show it at work; `go test -run Conversations -rewrite` writes them anew.
+// changes, checked on a copy before etcd/raft, which panics on one that does not fit. steer.go, steering.go: the
+// next change towards the members that metadata want. envelope.go, canonical.go: the two forms of the peer
+// protocol. entry.go: the content of a normal entry, and the hash chain. The conversations in testdata/scenarios
+// show it at work; `go test -run Conversations -rewrite` writes them anew.
 package raftcore

@@ -6,8 +6,9 @@
 //	peer RPC -----> Peers -----------------> Router actor --> Replica mailbox
 //
 // The Router actor owns the table group -> mailbox: it spawns the replicas that are stored here, gives birth
-// to those that metadata places here, marks those that fail, and publishes the table copy-on-write, so that
-// services look things up without asking it. It never waits for Raft or the disk.
+// to those that metadata places here, deletes those that metadata order deleted (reconcile.go), marks those that
+// fail, and publishes the table copy-on-write, so that services look things up without asking it. It never waits
+// for Raft or the disk.
 //
 // The services decode, validate, admit and enqueue. They hold no lock while they wait, and touch no replica.
 // What this node can't answer they forward to the leader's node, at most two hops.

@@ -18,7 +18,7 @@
 //
 // So a seed is a run: its trace, a hash over every frame, fault and acknowledgement, is the same each time.
 //
-//	start -> topic created -> faults while clients work -> calm: a quorum heals -> everybody heals -> all compared
+//	start -> topic created, often with a short retention -> faults while clients work and retention changes -> calm: a quorum heals -> everybody heals -> all compared
 //
 // # Who checks what
 //

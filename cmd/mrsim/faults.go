@@ -36,6 +36,9 @@ const (
 	answerLost
 	retry
 	rebirth
+	moved
+	handedOver
+	deletedReplica
 	joined
 	drained
 	faultKinds
@@ -45,7 +48,9 @@ var faultNames = [faultKinds]string{
 	"frames lost", "frames doubled", "frames delayed", "frames overtaken", "one-way cuts", "nodes cut off", "splits",
 	"crashes", "crashes of all", "crashes in a commit", "crashes that lost unsynced writes", "write errors", "read errors",
 	"slow disks", "stalled disks", "clock jumps", "drifting clocks", "pauses", "news of a process's end", "false news of it",
-	"requests lost", "answers lost", "batches sent again", "producers reborn", "nodes joined", "nodes drained",
+	"requests lost", "answers lost", "batches sent again", "producers reborn",
+	"partitions moved", "leaders handed over", "replicas deleted",
+	"nodes joined", "nodes drained",
 }
 
 func (k faultKind) String() string { return faultNames[k] }
@@ -77,7 +82,7 @@ const (
 
 func drawShape(rnd *rand.Rand) shape {
 	s := shape{
-		nodes: []int{3, 3, 3, 4, 5}[rnd.IntN(5)], partitions: 1 + rnd.IntN(3), replicas: 3,
+		nodes: []int{3, 3, 4, 4, 5}[rnd.IntN(5)], partitions: 1 + rnd.IntN(3), replicas: 3,
 		producers: 1 + rnd.IntN(3), plain: rnd.IntN(2), readers: 1 + rnd.IntN(3),
 		duration: time.Duration(4+rnd.IntN(7)) * time.Second, pace: time.Duration(200+rnd.IntN(1800)) * time.Millisecond,
 		reorder: rnd.IntN(2) == 0, delayMax: time.Duration(2+rnd.IntN(60)) * time.Millisecond,
@@ -102,10 +107,13 @@ func drawShape(rnd *rand.Rand) shape {
 		s.entryBytesMax = 300 + rnd.IntN(1000)
 	}
 	// Swarm testing: a world without some kinds of faults reaches what those would hide.
-	for _, k := range []faultKind{cutOneWay, cutOff, split, crash, crash, crashAll, crashInCommit, writeError, readError, slowDisk, stalledDisk, clockJump, pause, goneFalse, rebirth} {
+	for _, k := range []faultKind{cutOneWay, cutOff, split, crash, crash, crashAll, crashInCommit, writeError, readError, slowDisk, stalledDisk, clockJump, pause, goneFalse, rebirth, moved, handedOver} {
 		if rnd.IntN(3) > 0 {
 			s.weights[k] += 1 + rnd.IntN(4)
 		}
+	}
+	if s.nodes > s.replicas && rnd.IntN(3) > 0 {
+		s.weights[moved] += 4 // elsewhere there is nothing to move
 	}
 	return s
 }
@@ -166,6 +174,10 @@ func (w *world) inject(k faultKind) {
 			w.fire(k, "")
 			p.rebirth()
 		}
+	case moved:
+		w.move()
+	case handedOver:
+		w.handOver()
 	}
 }
 
@@ -318,7 +330,7 @@ func (w *world) unleash() {
 	w.faulty = true
 	w.net.SetFaults(transport.Faults{
 		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
-		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax,
+		ChunkLossPerMille: w.shape.lossPerMille, DelayMin: time.Millisecond, DelayMax: w.shape.delayMax,
 	})
 	for _, n := range w.nodes {
 		if n.drift != 1 {

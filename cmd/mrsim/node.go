@@ -103,6 +103,7 @@ func (n *node) start() {
 		Controller:     n.w.controller(),
 		CacheBytes:     n.w.shape.cacheBytes,
 		EntryBytesMax:  n.w.shape.entryBytesMax,
+		RetentionTicks: retentionTicks,
 		ActorCounters:  &actors.Counters{},
 		CoreCounters:   &raftcore.Counters{},
 		RouterCounters: &router.Counters{},

@@ -62,6 +62,8 @@ func (r *reader) readAt(n *node, l *ledger, from raftcore.Offset, due bool) {
 	switch {
 	case errors.As(err, &outside) && outside.Offset > outside.HighWatermark && !due:
 		return // behind
+	case errors.As(err, &outside) && outside.Offset < outside.LogStart:
+		return // truncated
 	case err != nil && n.doomed:
 		return
 	case errors.Is(err, errIO), r.w.unborn(n, l.group):

@@ -27,6 +27,7 @@ type result struct {
 	Fired     [faultKinds]uint64
 	Calm      time.Duration // until everything pending had ended
 	Windows   int           // searched by porcupine
+	Truncated uint64        // log starts that moved
 	Violation string        `json:",omitempty"`
 }
 
@@ -41,7 +42,7 @@ func run(seed uint64, say func(string)) result {
 	w.drill()
 	windows := w.judge()
 	w.networkFaults()
-	r := result{Seed: seed, Trace: w.trace, Simulated: w.now, Acked: w.acked, Fired: w.fired, Calm: calm, Windows: windows}
+	r := result{Seed: seed, Trace: w.trace, Simulated: w.now, Acked: w.acked, Fired: w.fired, Calm: calm, Windows: windows, Truncated: w.truncated}
 	if w.broken != nil {
 		r.Violation = w.broken.String()
 	}
@@ -105,6 +106,7 @@ func (w *world) work() {
 	}
 	w.unleash()
 	w.changeNodes()
+	w.alterTopics()
 	w.after(w.between(0, w.shape.duration), func() { w.requestTopic(1+w.rnd.IntN(3), 3) })
 	w.until(w.now + w.shape.duration)
 }
@@ -213,6 +215,9 @@ func (w *world) heal() {
 	}
 	if !w.await(healingMax, func() bool { return w.idle() && w.unlike() == "" }) && w.broken == nil {
 		w.violate("liveness", "not alike %v after everybody has healed: %s%s", healingMax, w.pending(), w.unlike())
+	}
+	if !w.await(settleMax, func() bool { return w.unsettled() == "" && w.idle() && w.unlike() == "" }) && w.broken == nil {
+		w.violate("liveness", "not settled %v after everybody has healed: %s %s%s", settleMax, w.unsettled(), w.pending(), w.unlike())
 	}
 }
 

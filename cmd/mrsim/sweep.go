@@ -21,6 +21,7 @@ type total struct {
 	fired     [faultKinds]uint64
 	calmMax   time.Duration
 	windows   uint64
+	truncated uint64 // log starts seen to move
 	failed    []result
 }
 
@@ -33,6 +34,7 @@ func (t *total) add(r result) {
 	}
 	t.calmMax = max(t.calmMax, r.Calm)
 	t.windows += uint64(r.Windows)
+	t.truncated += r.Truncated
 	if r.Violation != "" {
 		t.failed = append(t.failed, r)
 	}
@@ -43,7 +45,7 @@ func (t *total) print(out io.Writer, took time.Duration) {
 	for k, n := range t.fired {
 		fmt.Fprintf(out, "%10d %s\n", n, faultKind(k))
 	}
-	fmt.Fprintf(out, "everything pending ended at most %v after a quorum had healed; porcupine searched %d windows\n", t.calmMax, t.windows)
+	fmt.Fprintf(out, "everything pending ended at most %v after a quorum had healed; porcupine searched %d windows; logs were cut %d times\n", t.calmMax, t.windows, t.truncated)
 	faults := uint64(0)
 	for _, n := range t.fired {
 		faults += n

@@ -95,7 +95,8 @@ type topicRequest struct {
 func (w *world) requestTopic(partitions, replicas int) *topicRequest {
 	r := &topicRequest{w: w, number: len(w.requests) + 1}
 	id := binary.BigEndian.AppendUint64(make([]byte, metadata.RequestIDBytes-8), uint64(r.number))
-	r.create = &metav1.CreateTopic{Name: "topic-" + string(rune('a'+len(w.requests))), Partitions: uint32(partitions), Replicas: uint32(replicas), RequestId: id}
+	r.create = &metav1.CreateTopic{Name: "topic-" + string(rune('a'+len(w.requests))), Partitions: uint32(partitions), Replicas: uint32(replicas), RequestId: id,
+		Config: drawRetention(w.rnd)}
 	w.requests = append(w.requests, r)
 	r.ask()
 	return r

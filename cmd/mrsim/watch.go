@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/multiraftd/multiraftd/actors"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
@@ -44,6 +46,7 @@ func (w *world) watch(n *node) {
 			w.watchStatus(n, last, s)
 		}
 	}
+	w.watchDeleted(n, t.Deleted)
 	w.watchTopics(n)
 	w.watchKeeping(n)
 }
@@ -55,6 +58,11 @@ func (w *world) watchStatus(n *node, last, s *actors.Status) {
 		}
 		return
 	}
+	if last != nil && last.Replica != s.Replica {
+		last = nil // deleted meanwhile, and another is born
+	}
+	w.note(s)
+	w.watchReplica(n, s)
 	if last != nil {
 		switch {
 		case s.Term < last.Term:
@@ -71,6 +79,11 @@ func (w *world) watchStatus(n *node, last, s *actors.Status) {
 		w.violate("applied before committed", "node %d, group %d: applied %d, commit %d", n.id, s.Group, s.Applied, s.Commit)
 	}
 	w.watchHash(n, s)
+	w.watchStart(n, s.Group, s.Applied, s.LogStart, s.HighWatermark)
+	if last != nil && s.FirstIndex != last.FirstIndex {
+		w.truncated++
+		w.watchTruncated(n, s.Group)
+	}
 	w.watchDeposed(n, last, s)
 	if s.Role == raftcore.Leader && (last == nil || last.Role != raftcore.Leader || last.Term != s.Term) {
 		w.watchLeader(n, s)
@@ -114,6 +127,9 @@ func (w *world) watchDeposed(n *node, last, s *actors.Status) {
 		if count > 0 {
 			return
 		}
+	}
+	if !slices.Contains(s.VoterIDs, s.Replica) {
+		return // it has left the group
 	}
 	following := 1
 	for _, id := range s.Voters {
@@ -184,6 +200,9 @@ func (n *node) promises(env *raftv1.Envelope) {
 	switch env.GetType() {
 	case raftv1.MessageType_MESSAGE_TYPE_VOTE_RESPONSE:
 		s, err := store.Inspect(n.mem.Synced(), g)
+		if n.deletes(env) {
+			return
+		}
 		if err != nil || s.Term < env.GetTerm() || s.Term == env.GetTerm() && s.Vote != env.GetToReplica() {
 			w.violate("a vote before it is durable", "node %d, group %d votes for replica %d in term %d; its disk has term %d, vote %d (%v)",
 				n.id, g, env.GetToReplica(), env.GetTerm(), s.Term, s.Vote, err)
@@ -192,11 +211,22 @@ func (n *node) promises(env *raftv1.Envelope) {
 		n.watchVote(env)
 	case raftv1.MessageType_MESSAGE_TYPE_APPEND_RESPONSE:
 		s, err := store.Inspect(n.mem.Synced(), g)
+		if n.deletes(env) {
+			return
+		}
 		if err != nil || s.Term < env.GetTerm() || s.Term == env.GetTerm() && uint64(s.Last) < env.GetIndex() {
 			w.violate("an append acknowledged before it is durable", "node %d, group %d acknowledges index %d in term %d; its disk has entries to %d, term %d (%v)",
 				n.id, g, env.GetIndex(), env.GetTerm(), s.Last, s.Term, err)
 		}
 	}
+}
+
+// deletes says that the commit which released a message has also deleted its replica, as it was ordered to.
+func (n *node) deletes(env *raftv1.Envelope) bool {
+	groups, err := store.Groups(n.mem.Synced())
+	return err == nil && slices.ContainsFunc(groups, func(g store.StoredGroup) bool {
+		return uint64(g.Group) == env.GetGroupId() && (g.Tombstone || uint64(g.Replica) > env.GetFromReplica())
+	})
 }
 
 func (n *node) watchVote(env *raftv1.Envelope) {
@@ -208,8 +238,17 @@ func (n *node) watchVote(env *raftv1.Envelope) {
 	n.w.votes[at] = to
 }
 
-// durable counts the nodes that have an entry synced, and how many are needed.
+// durable counts the nodes that have an entry synced, and how many are needed: of these voters, or of those that
+// the group has now, when some of these have been deleted since.
 func (w *world) durable(g raftcore.GroupID, at raftcore.Position, voters []raftcore.NodeID) (have, need int) {
+	have, need = w.durableOn(g, at, voters)
+	if now := w.members[g]; have < need && now != nil {
+		return w.durableOn(g, at, now.Voters)
+	}
+	return have, need
+}
+
+func (w *world) durableOn(g raftcore.GroupID, at raftcore.Position, voters []raftcore.NodeID) (have, need int) {
 	for _, id := range voters {
 		if n := w.node(id); n != nil && n.holds(g, at) {
 			have++

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multiraftd/multiraftd/actors"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/transport"
 )
@@ -38,6 +39,12 @@ type world struct {
 	leaders   map[reign]leader
 	votes     map[reign]raftcore.ReplicaID
 	hashes    map[applied]hashAt
+	starts    map[applied]startAt
+	truncated uint64                // log starts seen to move
+	lives     map[replicaKey]uint64 // the node of each replica
+	buried    map[replicaKey]bool   // reported deleted
+	filled    map[replicaKey]bool
+	members   map[raftcore.GroupID]*actors.Status // of the one furthest on
 	producers []*producer
 	readers   []*reader
 	requests  []*topicRequest
@@ -102,7 +109,8 @@ func newWorld(seed uint64, say func(string)) *world {
 	crand.Reader = entropy{rand.New(rand.NewPCG(seed, 2))}
 	w := &world{
 		seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), say: say, trace: fnvOffset, cuts: map[[2]uint64]int{},
-		logs: map[raftcore.GroupID]*ledger{}, leaders: map[reign]leader{}, votes: map[reign]raftcore.ReplicaID{}, hashes: map[applied]hashAt{}, granted: map[int64]bool{},
+		logs: map[raftcore.GroupID]*ledger{}, leaders: map[reign]leader{}, votes: map[reign]raftcore.ReplicaID{}, hashes: map[applied]hashAt{}, starts: map[applied]startAt{}, granted: map[int64]bool{},
+		lives: map[replicaKey]uint64{}, buried: map[replicaKey]bool{}, filled: map[replicaKey]bool{}, members: map[raftcore.GroupID]*actors.Status{},
 	}
 	w.net = transport.NewInproc(w.after, func(n uint64) uint64 { return w.rnd.Uint64N(n) })
 	w.shape = drawShape(w.rnd)
