@@ -45,6 +45,8 @@ const (
 	chunkLost
 	chunkSpoilt
 	logReplaced
+	joined
+	drained
 	faultKinds
 )
 
@@ -55,6 +57,7 @@ var faultNames = [faultKinds]string{
 	"requests lost", "answers lost", "batches sent again", "producers reborn",
 	"partitions moved", "leaders handed over", "replicas deleted",
 	"snapshot streams broken", "snapshot chunks spoilt", "logs replaced by snapshots",
+	"nodes joined", "nodes drained",
 }
 
 func (k faultKind) String() string { return faultNames[k] }
