@@ -54,7 +54,7 @@ func (x *executing) byte() byte {
 func (x *executing) run() {
 	var commands [][]byte
 	for len(x.program) > 0 {
-		switch x.byte() % 10 {
+		switch x.byte() % 14 {
 		case 0:
 			x.restarting.reopen()
 		case 1:
@@ -67,12 +67,39 @@ func (x *executing) run() {
 		case 5, 6:
 			rack := []string{"", "a", "b", strings.Repeat("c", NodeFieldBytesMax), strings.Repeat("c", NodeFieldBytesMax+1)}[x.byte()%5]
 			commands = append(commands, register(&metav1.Node{NodeId: uint64(x.byte() % 7), StoreId: "st"[:x.byte()%3], StartNumber: uint64(x.byte() % 4), Rack: rack}))
-		default:
+		case 7, 8, 9:
 			name := []string{"a", "b", "c", "d", "e", "", ".", "a/b"}[x.byte()%8]
 			commands = append(commands, create(int(x.byte()%9), name, uint32(x.byte()%7), uint32(x.byte()%5)))
+		case 10, 11, 12, 13:
+			commands = append(commands, x.change())
 		}
 	}
 	x.entry(commands)
+}
+
+// change is a command about the cluster's life.
+func (x *executing) change() []byte {
+	node, group := uint64(x.byte()%9), uint64(x.byte()%12)
+	switch x.byte() % 8 {
+	case 0:
+		return join("store"[:x.byte()%6])
+	case 1:
+		return drain(node, x.byte()%2 == 0)
+	case 2:
+		return remove(node, x.byte()%2 == 0)
+	case 3, 4:
+		voters := make([]uint64, x.byte()%6)
+		for i := range voters {
+			voters[i] = uint64(x.byte() % 9)
+		}
+		return retargeted(group, x.byte()%2 == 0, voters...)
+	case 5:
+		return settled(group, uint64(x.byte()%8))
+	case 6:
+		return gone(node, group, uint64(x.byte()%8))
+	default:
+		return deleteTopic(uint64(x.byte() % 5))
+	}
 }
 
 // entry applies the commands on both replicas and compares them.
@@ -96,9 +123,12 @@ func (x *executing) entry(commands [][]byte) {
 	checkLookups(x.t, x.steady.m.State())
 }
 
-var reasons = []error{ErrInvalid, ErrTopicExists, ErrNotEnoughNodes, ErrLimit, ErrStoreChanged, ErrStaleStart}
+var reasons = []error{
+	ErrInvalid, ErrTopicExists, ErrNotEnoughNodes, ErrLimit, ErrStoreChanged, ErrStaleStart, ErrUnknownNode, ErrNodeRemoved, ErrNodeDraining,
+	ErrNodeInUse, ErrVotersUnknown, ErrUnknownGroup, ErrUnknownTopic, ErrTargetOpen, ErrRemovalPending,
+}
 
-// checkOutcome: a refusal is for one of the reasons, and an accepted command has a result.
+// checkOutcome: a refusal is for one of the reasons, and nothing else comes with an error.
 func checkOutcome(t *testing.T, o raftcore.Outcome) {
 	err, failed := o.Value.(error)
 	wrapped := 0
@@ -110,7 +140,7 @@ func checkOutcome(t *testing.T, o raftcore.Outcome) {
 	switch {
 	case o.Verdict == raftcore.Refused && wrapped == 1:
 	case o.Verdict == raftcore.Invalid && o.Value == nil:
-	case (o.Verdict == raftcore.Accepted || o.Verdict == raftcore.Duplicate) && o.Value != nil && !failed:
+	case (o.Verdict == raftcore.Accepted || o.Verdict == raftcore.Duplicate) && !failed:
 	default:
 		t.Fatalf("%v with %v", o.Verdict, o.Value)
 	}
