@@ -74,6 +74,7 @@ type ReplicaConfig struct {
 	HeartbeatTicks int // 0 = 1
 	EntryBytesMax  int // most bytes of payloads merged into one entry; 0 = 8 MiB
 	CacheBytes     int // of recent entries kept in memory; 0 = 1 MiB
+	ChunkBytes     int // of a snapshot that is sent; 0 = 256 KiB
 	// Keep makes the replica truncate its log by itself, as far as what is applied is more than this. Zero: only
 	// the machine truncates it.
 	Keep           Keep
@@ -98,6 +99,9 @@ func (c ReplicaConfig) withDefaults() ReplicaConfig {
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = cacheBytesDefault
+	}
+	if c.ChunkBytes == 0 {
+		c.ChunkBytes = snapshotChunkBytes
 	}
 	if c.RetentionTicks == 0 {
 		c.RetentionTicks = retentionTicksDefault

@@ -40,7 +40,7 @@ func (r *Replica) sendSnapshot(m *raftpb.Message) {
 	r.snapshotID++
 	source := &SnapshotSource{
 		log: r.cfg.Log, group: r.cfg.Group, from: r.log.Replica(), to: to, term: m.GetTerm(),
-		id: r.cfg.Incarnation<<32 | r.snapshotID, tell: r.tellEnded,
+		id: r.cfg.Incarnation<<32 | r.snapshotID, chunkBytes: r.cfg.ChunkBytes, tell: r.tellEnded,
 	}
 	source.floor.Store(m.GetSnapshot().GetMetadata().GetIndex())
 	s := &sending{source: source, node: r.nodeOf(to)}

@@ -59,7 +59,9 @@ type SnapshotSource struct {
 	from, to raftcore.ReplicaID
 	term     uint64
 	id       uint64
-	tell     func(*snapshotEnded)
+	// chunkBytes is how much goes into a chunk.
+	chunkBytes int
+	tell       func(*snapshotEnded)
 
 	view    store.View
 	content *store.Snapshot
@@ -109,7 +111,7 @@ func (s *SnapshotSource) Chunk(i int) (data []byte, last bool, err error) {
 	if s.cancelled.Load() {
 		return nil, false, ErrSnapshotCancelled
 	}
-	data, next, last, err := s.content.Chunk(s.cursors[i], snapshotChunkBytes)
+	data, next, last, err := s.content.Chunk(s.cursors[i], s.chunkBytes)
 	if err != nil {
 		return nil, false, err
 	}

@@ -34,6 +34,8 @@ type Parts struct {
 	Controller actors.ControllerConfig
 	// MetadataKeep is router.Config's.
 	MetadataKeep actors.Keep
+	// ChunkBytes is actors.ReplicaConfig's.
+	ChunkBytes int
 	// CacheBytes and EntryBytesMax are those of actors.ReplicaConfig; 0 = what every node has. Small ones take
 	// the simulator to where only large entries lead a real node.
 	CacheBytes, EntryBytesMax int
@@ -57,7 +59,7 @@ func Assemble(self store.Node, p Parts) *router.Core {
 	return router.StartCore(router.Config{
 		Replica: actors.ReplicaConfig{
 			Node: self.NodeID, Start: self.Start, Log: p.KV, Clock: p.Clock, Snapshots: p.Snapshots, Space: p.Space,
-			ElectionTicks: electionTicks, EntryBytesMax: cmp.Or(p.EntryBytesMax, entryBytesMax), CacheBytes: p.CacheBytes, RetentionTicks: p.RetentionTicks,
+			ElectionTicks: electionTicks, EntryBytesMax: cmp.Or(p.EntryBytesMax, entryBytesMax), CacheBytes: p.CacheBytes, ChunkBytes: p.ChunkBytes, RetentionTicks: p.RetentionTicks,
 			Counters: p.ActorCounters, Core: p.CoreCounters, Logger: p.Logger,
 		},
 		Sender: p.Sender, Tables: router.NewTables(), Counters: p.RouterCounters,

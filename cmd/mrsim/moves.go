@@ -50,7 +50,7 @@ func (w *world) handOver() {
 	if w.chance(500) {
 		call.to = raftcore.NodeID(w.other(n).id)
 	}
-	n.open[call] = fmt.Sprintf("a transfer of group %d", g)
+	n.open[call] = true
 	n.core.Dispatch(router.Routed{Group: g, Msg: &actors.Transfer{To: call.to, Reply: call}})
 }
 

@@ -37,14 +37,15 @@ type node struct {
 	disk  *disk
 	self  store.Node
 	seen  map[raftcore.GroupID]*actors.Status // the boards as last watched
+	began map[raftcore.GroupID]store.Stored   // what was on the disk at the start
 	meta  any                                 // the metadata state as last watched
 	drift float64                             // of its clock: 1.05 = runs 5 % fast
 	skew  time.Duration
 
 	paused bool
 	parked []runnable
-	open   map[any]string // requests that a replica here has not ended
-	quiet  time.Duration  // since when nothing has been wrong with it
+	open   map[any]bool  // requests that a replica here has not ended
+	quiet  time.Duration // since when nothing has been wrong with it
 	// doomed says that an injected I/O error has hit this life: it may fail, and must not go on acknowledging.
 	doomed bool
 }
@@ -83,8 +84,8 @@ func (n *node) start() {
 	}
 	n.life++
 	n.up, n.doomed, n.paused, n.parked = true, false, false, nil
-	n.seen, n.open = map[raftcore.GroupID]*actors.Status{}, map[any]string{}
-	n.quiet = n.w.now
+	n.seen, n.open = map[raftcore.GroupID]*actors.Status{}, map[any]bool{}
+	n.began, n.quiet = map[raftcore.GroupID]store.Stored{}, n.w.now
 	n.watchDisk()
 	n.disk = &disk{n: n, life: n.life, mem: n.mem, quiet: n.w.now}
 	self, boot, err := n.nextStart()
@@ -103,8 +104,10 @@ func (n *node) start() {
 		Controller:     n.w.controller(),
 		CacheBytes:     n.w.shape.cacheBytes,
 		EntryBytesMax:  n.w.shape.entryBytesMax,
+		MetadataKeep:   n.w.shape.snapshots.keep,
+		ChunkBytes:     n.w.shape.snapshots.chunkBytes,
 		RetentionTicks: retentionTicks,
-		ActorCounters:  &actors.Counters{},
+		ActorCounters:  &n.w.counters,
 		CoreCounters:   &raftcore.Counters{},
 		RouterCounters: &router.Counters{},
 	})
@@ -311,7 +314,12 @@ func (r receiver) SnapshotChunk(from uint64, req *raftv1.InstallSnapshotRequest,
 		return
 	}
 	r.n.w.mix(uint64(r.n.w.now), from, r.n.id, req.GetOffset(), uint64(len(req.GetData())))
-	r.n.core.SnapshotChunk(from, req, reply)
+	r.n.core.SnapshotChunk(from, req, func(resp *raftv1.InstallSnapshotResponse, err error) {
+		if r.n.alive(r.life) {
+			r.n.promisesSnapshot(req, resp)
+			reply(resp, err)
+		}
+	})
 }
 
 // Lost is part of transport.Receiver.

@@ -85,6 +85,9 @@ func (w *world) watchStatus(n *node, last, s *actors.Status) {
 		w.watchTruncated(n, s.Group)
 	}
 	w.watchDeposed(n, last, s)
+	if s.Role == raftcore.Candidate && (last == nil || last.Role != s.Role) {
+		w.strikeCandidate(n)
+	}
 	if s.Role == raftcore.Leader && (last == nil || last.Role != raftcore.Leader || last.Term != s.Term) {
 		w.watchLeader(n, s)
 	}
@@ -112,6 +115,7 @@ func (w *world) watchLeader(n *node, s *actors.Status) {
 	w.leaders[at] = leader{n.id, n.life}
 	w.mix(n.id, uint64(s.Group), s.Term)
 	w.tell("node %d leads group %d in term %d, from index %d", n.id, s.Group, s.Term, s.Last)
+	w.strikeElected(n, s)
 }
 
 // steady is how long nothing may have gone wrong before a leader is called healthy.
@@ -120,10 +124,10 @@ const steady = 3 * electionTimeout
 // watchDeposed looks at a leader that gives up in its own term, as CheckQuorum makes it do when a majority
 // has been silent: not while its majority was there all the time. A pause of its own is no reason.
 func (w *world) watchDeposed(n *node, last, s *actors.Status) {
-	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
+	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille+w.shape.latePerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
 		return
 	}
-	for _, count := range w.cuts {
+	for _, count := range w.cuts { // any of them, in any order
 		if count > 0 {
 			return
 		}
@@ -178,6 +182,8 @@ func (n *node) watchDisk() {
 			n.w.violate("disk", "node %d: %v", n.id, err)
 			return
 		}
+		n.began[g.Group] = s
+		n.watchOwnVote(s)
 		term := uint64(0)
 		for i := s.Truncated + 1; i <= s.Last; i++ {
 			at, _, err := store.EntryData(v, g.Group, g.Generation, i)

@@ -52,6 +52,7 @@ type world struct {
 	faulty    bool           // faults are drawn
 	away      *node          // what the calm does without
 	acked     uint64
+	counters  actors.Counters // of all nodes
 	keeping   keeping
 }
 
@@ -114,6 +115,7 @@ func newWorld(seed uint64, say func(string)) *world {
 	}
 	w.net = transport.NewInproc(w.after, func(n uint64) uint64 { return w.rnd.Uint64N(n) })
 	w.shape = drawShape(w.rnd)
+	w.shape.snapshots = drawSnapshots(seed)
 	w.keeping = w.drawKeeping()
 	w.tell("%v", w.shape)
 	for id := 1; id <= w.shape.nodes; id++ {

@@ -31,7 +31,7 @@ func (s *StoredGroup) encode() []byte {
 
 func decodeIdentity(g raftcore.GroupID, value []byte) (StoredGroup, error) {
 	d := decode("identity", value)
-	s := StoredGroup{Group: g, Replica: raftcore.ReplicaID(d.uvarint()), Generation: d.uvarint(), Tombstone: d.uvarint() == 1}
+	s := StoredGroup{Group: g, Replica: raftcore.ReplicaID(d.uvarint()), Generation: d.uvarint(), Tombstone: d.flag()}
 	return s, d.err()
 }
 
@@ -135,6 +135,7 @@ type Stored struct {
 	StoredGroup
 	Term, Vote                       uint64
 	Commit, Applied, Truncated, Last raftcore.Index
+	Strays                           bool // there are keys of other generations
 }
 
 // Inspect reads what v holds of g: what a node that opened this image would start from.
@@ -146,6 +147,6 @@ func Inspect(v View, g raftcore.GroupID) (Stored, error) {
 	return Stored{
 		StoredGroup: StoredGroup{Group: g, Replica: l.replica, Generation: l.generation},
 		Term:        l.hard.GetTerm(), Vote: l.hard.GetVote(), Commit: raftcore.Index(l.hard.GetCommit()),
-		Applied: l.state.Applied, Truncated: l.state.Truncated.Index, Last: l.last,
+		Applied: l.state.Applied, Truncated: l.state.Truncated.Index, Last: l.last, Strays: l.strays,
 	}, nil
 }
