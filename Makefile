@@ -28,7 +28,9 @@ build: ## static binaries: bin/multiraftd bin/mrctl bin/mrbench
 run: build ## three nodes in one process; prints what to type next
 	@exec bin/multiraftd dev
 
-test: deps ## all tests under the race detector (ARGS='-run X -v' for fewer)
+# Fuzzing comes first, so that the last word is that of the tests; it starts from the committed inputs alone.
+test: deps ## every fuzz target for 2 s, then all tests under the race detector (ARGS='-run X -v' for some tests only)
+	@$(if $(ARGS),,deploy/tools/fuzz 2s fresh)
 	go test -race -timeout 15m $(ARGS) ./...
 
 lint: lint-format lint-code lint-proto ## gofmt, vet, staticcheck, layer rules, buf, generated code
@@ -83,12 +85,8 @@ sim-selftest: ## each bug planted in the product's source must be found by the s
 	@mkdir -p bin && go build -o bin/mrsim ./cmd/mrsim
 	@exec bin/mrsim -selftest -seeds $(if $(filter file,$(origin SEEDS)),2000,$(SEEDS)) $(ARGS)
 
-fuzz: deps ## every fuzz target in turn, each for TIME (make fuzz TIME=10m)
-	@found=0; while IFS=: read -r file name; do \
-		found=$$((found + 1)); echo "fuzz: $$name in $$(dirname "$$file") for $(TIME)"; \
-		go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(TIME) "./$$(dirname "$$file")"; \
-	done < <(grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed -e 's,^\./,,' -e 's/:func /:/' | sort); \
-	echo "fuzz: $$found targets"
+fuzz: deps ## every fuzz target for TIME (make fuzz TIME=10m), as many at a time as there are processors
+	@deploy/tools/fuzz $(TIME)
 
 clean: ## bin/ and what tests left
 	rm -rf bin

@@ -240,7 +240,7 @@ func (c *controller) noteFailed(from raftcore.NodeID, rep *raftv1.NodeReport) {
 			c.failed[k] = c.now
 		}
 	}
-	for k := range c.failed {
+	for k := range c.failed { // each by itself: the order does not matter
 		if !now[k] && c.nodeOf(k) == from {
 			delete(c.failed, k)
 		}

@@ -204,8 +204,8 @@ func (r *Replica) fail(err error) {
 }
 
 func (r *Replica) unreachable(n raftcore.NodeID) {
-	for id, node := range r.state.Members {
-		if node == n { // at most one member of a group per node: the order does not matter
+	for id, node := range r.state.Members { // at most one member of a group per node: the order does not matter
+		if node == n {
 			r.core.ReportUnreachable(id)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"sync"
 	"time"
 
@@ -62,7 +63,8 @@ func (c *Client) conn(addr string) (*grpc.ClientConn, error) {
 	if conn, ok := c.conns[addr]; ok {
 		return conn, nil
 	}
-	conn, err := grpc.NewClient(addr, append(dialOptions(), c.cfg.DialOptions...)...)
+	// Escaped, since a target is a URL: gRPC would read a zone, as in [fe80::1%eth0]:7071, as something else.
+	conn, err := grpc.NewClient("dns:///"+url.PathEscape(addr), append(dialOptions(), c.cfg.DialOptions...)...)
 	if err != nil {
 		return nil, fmt.Errorf("client: %s: %w", addr, err)
 	}

@@ -62,7 +62,7 @@ func (c *Core) admitSender(from NodeID, m *raftpb.Message) Reason {
 
 // admitShape checks what needs no knowledge of this replica but its term.
 func admitShape(m *raftpb.Message, term uint64) Reason {
-	if m.GetTerm() == 0 || m.GetTerm() > term && m.GetTerm()-term > termJumpMax {
+	if m.GetTerm() == 0 || m.GetTerm() > termMax || m.GetTerm() > term && m.GetTerm()-term > termJumpMax {
 		return ReasonTerm
 	}
 	if m.Vote != nil || len(m.Responses) > 0 {

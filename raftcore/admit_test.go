@@ -256,6 +256,28 @@ func TestEveryReasonIsGivenInSomeTestRow(t *testing.T) {
 	}
 }
 
+// A peer that raises the term as far as it may, again and again, would reach the last one within hours.
+func TestNoPeerLeadsAReplicaToTheLastTerm(t *testing.T) {
+	n := newTestNetwork(t, 3)
+	n.nodes[1].disk.hard.Term = new(uint64(termMax - 1))
+	n.start(1)
+	c := n.core(1)
+	vote := func(term uint64) error {
+		return c.Step(2, msg(raftpb.MsgVote, func(m *raftpb.Message) { at(1, 1)(m); m.Term = new(term) }))
+	}
+	if err := vote(termMax + 1); !errors.Is(err, refuse(ReasonTerm)) {
+		t.Errorf("got %v", err)
+	}
+	if err := vote(termMax); err != nil {
+		t.Errorf("the highest term: %v", err)
+	}
+	for n.take(1) || n.sync(1) {
+	}
+	if err := c.Campaign(); err != nil || c.Status().Term != termMax {
+		t.Errorf("campaign: %v, %+v", err, c.Status())
+	}
+}
+
 func TestAHeartbeatBeyondTheLogQuarantinesTheReplicaForGood(t *testing.T) {
 	c := replicaIn(t, Follower).core(1)
 	before := c.Status()

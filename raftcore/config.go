@@ -24,6 +24,7 @@ const (
 const (
 	termJumpMax    = 1 << 32 // how far a message's term may be ahead
 	indexMax       = 1 << 62 // keeps index + count from overflowing
+	termMax        = 1 << 62 // termJumpMax alone lets one peer lead the others to the last term, where a campaign panics
 	entriesMax     = 1 << 16 // entries in one message
 	contextBytes   = 8       // a read round in a heartbeat
 	replicasMax    = 64      // in one snapshot's membership

@@ -59,7 +59,7 @@ func DecodeEntry(data []byte) (Entry, error) {
 	var head [5]uint64
 	rest := data[1:]
 	for i := range head {
-		v, n := binary.Uvarint(rest)
+		v, n := uvarint(rest)
 		if n <= 0 {
 			return Entry{}, fmt.Errorf("%w: header field %d", ErrUndecodable, i)
 		}
@@ -70,7 +70,7 @@ func DecodeEntry(data []byte) (Entry, error) {
 	}
 	e := Entry{Origin: Origin{ReplicaID(head[0]), head[1]}, FirstSeq: head[2], Time: int64(head[3]), Payloads: make([][]byte, head[4])}
 	for i := range e.Payloads {
-		size, n := binary.Uvarint(rest)
+		size, n := uvarint(rest)
 		if n <= 0 || size > uint64(len(rest)-n) {
 			return Entry{}, fmt.Errorf("%w: payload %d", ErrUndecodable, i)
 		}
@@ -80,6 +80,14 @@ func DecodeEntry(data []byte) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: %d bytes after the last payload", ErrUndecodable, len(rest))
 	}
 	return e, nil
+}
+
+// uvarint is binary.Uvarint for numbers in their shortest form, so that an entry has one encoding.
+func uvarint(data []byte) (v uint64, n int) {
+	if v, n = binary.Uvarint(data); n > 1 && data[n-1] == 0 {
+		return 0, 0
+	}
+	return v, n
 }
 
 // Chain extends a group's running hash by one applied entry of any kind. Replicas with equal hashes at

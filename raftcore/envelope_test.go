@@ -1,7 +1,6 @@
 package raftcore
 
 import (
-	"bytes"
 	"errors"
 	"testing"
 
@@ -105,33 +104,3 @@ func TestAnEnvelopeCostsTwoAllocationsPerEntry(t *testing.T) {
 }
 
 var sampleAppend = sampleMessages()[0]
-
-// FuzzFromEnvelope: no envelope makes unpacking panic, and what it accepts comes back unchanged.
-func FuzzFromEnvelope(f *testing.F) {
-	for _, m := range sampleMessages() {
-		data, err := proto.Marshal(ToEnvelope(7, m))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var e raftv1.Envelope
-		if proto.Unmarshal(data, &e) != nil {
-			return
-		}
-		m, err := FromEnvelope(&e)
-		if err != nil {
-			return
-		}
-		again, err := FromEnvelope(ToEnvelope(GroupID(e.GetGroupId()), m))
-		if err != nil || !proto.Equal(again, m) {
-			t.Errorf("%v became %v, %v", m, again, err)
-		}
-		for i, entry := range m.Entries {
-			if !bytes.Equal(entry.Data, e.Entries[i].Data) {
-				t.Error("data changed")
-			}
-		}
-	})
-}

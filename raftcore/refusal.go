@@ -14,7 +14,7 @@ const (
 	ReasonFrom                    // no sender, a reserved id, or this replica itself
 	ReasonNode                    // the sending replica does not belong to the connection's node
 	ReasonNotMember               // a response from a replica that is no member
-	ReasonTerm                    // term 0, or too far ahead
+	ReasonTerm                    // term 0, too far ahead, or near overflow
 	ReasonField                   // a field that this type of message does not have
 	ReasonContext                 // a context of the wrong length or content
 	ReasonIndex                   // an index without a term, a term without an index, or an index near overflow

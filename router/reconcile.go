@@ -44,7 +44,7 @@ func (r *Router) metadataApplied(ctx actor.Context, s *metadata.State) {
 	before := r.meta
 	r.meta = s
 	self := r.cfg.Replica.Node
-	for g, rm := range r.removing {
+	for g, rm := range r.removing { // each by itself: the order does not matter
 		if rm.phase == deletedHere && !slices.Contains(s.Removals(self), rm.Removal) { // confirmed
 			delete(r.removing, g)
 		}
@@ -209,7 +209,7 @@ func (r *Router) wasBuried(ctx actor.Context, m *buried) {
 
 // deleted returns the replicas whose deletion is durable and that metadata still order deleted, by group.
 func (r *Router) deleted() (all []metadata.Removal) {
-	for _, rm := range r.removing { // sorted below
+	for _, rm := range r.removing { // sorted below: the order of the map must not show
 		if rm.phase == deletedHere {
 			all = append(all, rm.Removal)
 		}

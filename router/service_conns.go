@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"net/url"
 	"sync"
 	"time"
 
@@ -50,7 +51,7 @@ func (c *conns) get(n raftcore.NodeID, addr string) (*grpc.ClientConn, error) {
 	if ok && old.addr == addr {
 		return old.conn, nil
 	}
-	conn, err := grpc.NewClient(addr, dialOptions()...)
+	conn, err := grpc.NewClient("dns:///"+url.PathEscape(addr), dialOptions()...) // see client: a target is a URL
 	if err != nil {
 		return nil, err
 	}

@@ -192,3 +192,31 @@ func TestAFullDiskIsSaidAtEachTickAndForgottenAfterAnElectionTimeout(t *testing.
 		r.run()
 	}
 }
+
+func (r *errorRig) addTopicChanges() {
+	alter := func(req *multiraftv1.AlterTopicRequest) func() error {
+		return func() error {
+			_, err := r.admin.AlterTopic(r.ctx, req)
+			return err
+		}
+	}
+	named := &multiraftv1.AlterTopicRequest_Name{Name: "t"}
+	r.addReplicaErrors("AdminService.AlterTopic", alter(&multiraftv1.AlterTopicRequest{Topic: named, RetentionMs: proto.Int64(5)}))
+	r.add("AdminService.AlterTopic", invalidArgument, alter(&multiraftv1.AlterTopicRequest{Topic: named}))
+	r.add("AdminService.AlterTopic", invalidArgument, alter(&multiraftv1.AlterTopicRequest{RetentionMs: proto.Int64(5)}))
+	r.add("AdminService.AlterTopic", invalidArgument, alter(&multiraftv1.AlterTopicRequest{Topic: named, RetentionBytes: proto.Int64(-1)}))
+	r.add("AdminService.AlterTopic", unknownTopic, alter(&multiraftv1.AlterTopicRequest{
+		Topic: &multiraftv1.AlterTopicRequest_TopicId{TopicId: 99}, RetentionMs: proto.Int64(5)}))
+	r.add("AdminService.AlterTopic", unknownTopic, alter(&multiraftv1.AlterTopicRequest{
+		Topic: &multiraftv1.AlterTopicRequest_Name{Name: "nobody"}, RetentionMs: proto.Int64(5)}))
+	remove := func(req *multiraftv1.DeleteTopicRequest) func() error {
+		return func() error {
+			_, err := r.admin.DeleteTopic(r.ctx, req)
+			return err
+		}
+	}
+	r.addReplicaErrors("AdminService.DeleteTopic", remove(&multiraftv1.DeleteTopicRequest{Topic: &multiraftv1.DeleteTopicRequest_Name{Name: "t"}}))
+	r.add("AdminService.DeleteTopic", invalidArgument, remove(&multiraftv1.DeleteTopicRequest{}))
+	r.add("AdminService.DeleteTopic", unknownTopic, remove(&multiraftv1.DeleteTopicRequest{Topic: &multiraftv1.DeleteTopicRequest_Name{Name: "nobody"}}))
+	r.add("AdminService.DeleteTopic", unknownTopic, remove(&multiraftv1.DeleteTopicRequest{Topic: &multiraftv1.DeleteTopicRequest_TopicId{TopicId: 99}}))
+}

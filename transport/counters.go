@@ -27,7 +27,7 @@ type Counters struct {
 	SnapshotChunksSent, SnapshotChunksReceived       atomic.Uint64
 	SnapshotChunksSpoilt, SnapshotChunksLost         atomic.Uint64
 	// Faults of an Inproc network: frames lost, doubled, and caught by a cut.
-	FramesLost, FramesDoubled, FramesCut, FramesOvertaken atomic.Uint64
+	FramesLost, FramesDoubled, FramesCut, FramesOvertaken, FramesLate atomic.Uint64
 
 	envelopesDropped, controlsDropped, reportsDropped [fates]atomic.Uint64
 	refused                                           [len(refusals)]atomic.Uint64
@@ -70,6 +70,7 @@ func (c *Counters) plain() []namedCounter {
 		{"transport_inproc_chunks_lost_total", "Chunks of snapshots, or answers, that the in-process network lost with their stream.", &c.SnapshotChunksLost},
 		{"transport_inproc_frames_lost_total", "Frames that the in-process network lost on purpose.", &c.FramesLost},
 		{"transport_inproc_frames_doubled_total", "Frames that the in-process network delivered twice on purpose.", &c.FramesDoubled},
+		{"transport_inproc_frames_late_total", "Frames that the in-process network kept for a long time on purpose.", &c.FramesLate},
 		{"transport_inproc_frames_overtaken_total", "Frames that the in-process network delivered after one sent later.", &c.FramesOvertaken},
 		{"transport_inproc_frames_cut_total", "Frames on the way when an in-process connection was cut.", &c.FramesCut},
 	}

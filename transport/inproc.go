@@ -20,6 +20,9 @@ type Faults struct {
 	// ChunkLossPerMille breaks the stream of a snapshot with a chunk or its answer; ChunkSpoilPerMille flips a bit of
 	// a chunk's data. Both are chances in 1000 for each.
 	ChunkLossPerMille, ChunkSpoilPerMille uint64
+	// LatePerMille is the chance in 1000 that a frame takes up to LateMax instead.
+	LatePerMille uint64
+	LateMax      time.Duration
 	// Reorder lets a frame with a shorter delay overtake; without it a pair's frames keep their order.
 	Reorder bool
 }
@@ -157,7 +160,7 @@ func (l *InprocLink) Detach() {
 		delete(n.links, l.identity.Node)
 	}
 	broken := n.breakPipes(func(p *pipe) bool { return p.conn != nil && p.conn.to == l })
-	for _, p := range n.pipes {
+	for _, p := range n.pipes { // counts only: the order does not matter
 		if p.from == l {
 			n.counters.failed(p.out.Fail())
 		}
@@ -210,7 +213,7 @@ func (n *Inproc) reachable(l *InprocLink, to uint64) bool {
 // a fixed order. n.mu is held; scheduleFlushes follows when it is not.
 func (n *Inproc) breakPipes(match func(*pipe) bool) []*pipe {
 	var broken []*pipe
-	for _, p := range n.pipes {
+	for _, p := range n.pipes { // each by itself; what follows is sorted below, in a fixed order
 		if p.conn == nil || !match(p) {
 			continue
 		}
@@ -337,6 +340,10 @@ func (n *Inproc) happens(perMille uint64) bool { return perMille > 0 && n.rand(1
 
 func (n *Inproc) delay() time.Duration {
 	spread := n.faults.DelayMax - n.faults.DelayMin
+	if n.happens(n.faults.LatePerMille) {
+		n.counters.FramesLate.Add(1)
+		spread = n.faults.LateMax - n.faults.DelayMin
+	}
 	if spread <= 0 {
 		return n.faults.DelayMin
 	}

@@ -70,7 +70,7 @@ func (p *peer) run(ctx context.Context) {
 // exchange opens one Exchange and serves it until it ends; wasUp says that the handshakes were done.
 func (p *peer) exchange(ctx context.Context) (wasUp bool, err error) {
 	p.queue.open()
-	conn, err := grpc.NewClient("passthrough:///"+p.addr, p.t.dialOptions()...)
+	conn, err := grpc.NewClient(targetOf(p.addr), p.t.dialOptions()...)
 	if err != nil {
 		return false, err
 	}

@@ -3,15 +3,20 @@ package transport
 import (
 	"context"
 	"fmt"
+	"net/url"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
+// targetOf is gRPC's name for what is dialled as addr. Escaped, since a target is a URL: a zone, as in
+// [fe80::1%eth0]:7081, would be read as something else.
+func targetOf(addr string) string { return "passthrough:///" + url.PathEscape(addr) }
+
 // Probe asks the node at a peer address what its store holds. It needs no identity. ctx bounds it.
 func Probe(ctx context.Context, addr string) (*raftv1.ProbeResponse, error) {
-	conn, err := grpc.NewClient("passthrough:///"+addr,
+	conn, err := grpc.NewClient(targetOf(addr),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(dialTCP),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(probeBytesMax)),

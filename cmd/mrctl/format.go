@@ -56,7 +56,7 @@ func parseFormat(format string) (recordWriter, error) {
 	}, nil
 }
 
-// jsonRecord is one line of --print json. A key or value that is not UTF-8 is in the field with "_base64",
+// jsonRecord is one line of --print json. A key or value, of a header too, that is not UTF-8 is in the field with "_base64",
 // and the plain field is left out; null = absent.
 type jsonRecord struct {
 	Partition   uint32       `json:"partition"`
@@ -70,7 +70,8 @@ type jsonRecord struct {
 }
 
 type jsonHeader struct {
-	Key         string     `json:"key"`
+	Key         *jsonBytes `json:"key,omitempty"`
+	KeyBase64   string     `json:"key_base64,omitempty"`
 	Value       *jsonBytes `json:"value,omitempty"`
 	ValueBase64 string     `json:"value_base64,omitempty"`
 }
@@ -97,7 +98,8 @@ func writeJSON(out *bufio.Writer, partition uint32, r *client.Record) error {
 	j.Key, j.KeyBase64 = jsonField(r.Key)
 	j.Value, j.ValueBase64 = jsonField(r.Value)
 	for _, h := range r.Headers {
-		jh := jsonHeader{Key: h.Key}
+		var jh jsonHeader
+		jh.Key, jh.KeyBase64 = jsonField([]byte(h.Key))
 		jh.Value, jh.ValueBase64 = jsonField(h.Value)
 		j.Headers = append(j.Headers, jh)
 	}

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/raftcore/store"
 	"github.com/multiraftd/multiraftd/transport"
 )
 
@@ -15,6 +17,7 @@ const (
 	lost faultKind = iota
 	doubled
 	delayed
+	late
 	overtaken
 	cutOneWay
 	cutOff
@@ -46,7 +49,7 @@ const (
 )
 
 var faultNames = [faultKinds]string{
-	"frames lost", "frames doubled", "frames delayed", "frames overtaken", "one-way cuts", "nodes cut off", "splits",
+	"frames lost", "frames doubled", "frames delayed", "frames very late", "frames overtaken", "one-way cuts", "nodes cut off", "splits",
 	"crashes", "crashes of all", "crashes in a commit", "crashes that lost unsynced writes", "write errors", "read errors",
 	"slow disks", "stalled disks", "clock jumps", "drifting clocks", "pauses", "news of a process's end", "false news of it",
 	"requests lost", "answers lost", "batches sent again", "producers reborn",
@@ -64,10 +67,12 @@ type shape struct {
 	pace                        time.Duration // the longest pause between two faults
 	lossPerMille, dupPerMille   uint64
 	delayMax                    time.Duration
+	latePerMille                uint64
 	reorder                     bool
 	drift                       []float64
 	skew                        []time.Duration
-	cacheBytes, entryBytesMax   int // 0 = as in a real node
+	disk                        []time.Duration // the longest that a commit takes, while nothing is wrong
+	cacheBytes, entryBytesMax   int             // 0 = as in a real node
 	snapshots                   snapshots
 	weights                     [faultKinds]int // how often each is drawn; 0 = never in this world
 }
@@ -75,6 +80,9 @@ type shape struct {
 func (s shape) String() string {
 	return fmt.Sprintf("%d nodes, %d partitions of %d replicas, %d+%d producers, %d readers, faults for %v", s.nodes, s.partitions, s.replicas, s.producers, s.plain, s.readers, s.duration)
 }
+
+// lateMax is long enough for others to have elected a leader before a frame of the old one arrives.
+const lateMax = 4 * electionTimeout
 
 // driftMax is how far a clock's speed may be off, in per cent; skewMax how far its time.
 const (
@@ -98,7 +106,11 @@ func drawShape(rnd *rand.Rand) shape {
 	if s.nodes == 5 && rnd.IntN(2) == 0 {
 		s.replicas = 5
 	}
+	if rnd.IntN(3) == 0 {
+		s.latePerMille = 1 + rnd.Uint64N(10)
+	}
 	for range s.nodes {
+		s.disk = append(s.disk, []time.Duration{2 * time.Millisecond, 2 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond}[rnd.IntN(4)])
 		s.drift = append(s.drift, 1+float64(rnd.IntN(2*driftMax+1)-driftMax)/100)
 		s.skew = append(s.skew, time.Duration(rnd.Int64N(int64(2*skewMax)))-skewMax)
 	}
@@ -246,6 +258,44 @@ func (w *world) cut(from, to uint64, d time.Duration) {
 	})
 }
 
+// Elections are where it hurts: some candidates' disks stall, and some leaders lose power when they have just been
+// elected, most of those that would forget it.
+const (
+	stallCandidateMille = 100
+	crashElectedMille   = 100
+	crashUnsyncedMille  = 700
+)
+
+func (w *world) strikeCandidate(n *node) {
+	if !w.faulty || w.shape.weights[stalledDisk] == 0 || !w.chance(stallCandidateMille) {
+		return
+	}
+	d := w.between(20*time.Millisecond, 300*time.Millisecond)
+	w.fire(stalledDisk, "node %d's disk stalls for %v while it campaigns", n.id, d)
+	n.disk.stall(d)
+}
+
+func (w *world) strikeElected(n *node, s *actors.Status) {
+	if !w.faulty || w.shape.weights[crash] == 0 {
+		return
+	}
+	mille := crashElectedMille
+	if synced, err := store.Inspect(n.mem.Synced(), s.Group); err == nil && synced.Term < s.Term {
+		mille = crashUnsyncedMille
+	}
+	if !w.chance(mille) {
+		return
+	}
+	life := n.life
+	w.after(w.between(0, 20*time.Millisecond), func() {
+		if n.alive(life) {
+			kept, unsynced := n.crash()
+			w.fire(crash, "node %d loses power after its election, %d of %d unsynced commits stay", n.id, kept, unsynced)
+			n.restartLater(w.between(10*time.Millisecond, electionTimeout))
+		}
+	})
+}
+
 func (w *world) powerLoss(k faultKind, n *node) {
 	switch k {
 	case crash:
@@ -334,6 +384,7 @@ func (w *world) unleash() {
 		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
 		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax,
 		ChunkLossPerMille: max(w.shape.lossPerMille, w.shape.snapshots.lossPerMille), ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
+		LatePerMille: w.shape.latePerMille, LateMax: lateMax,
 	})
 	w.churn()
 	for _, n := range w.nodes {
@@ -361,7 +412,7 @@ func (w *world) appease() {
 	w.faulty = false
 	w.era++
 	w.net.SetFaults(transport.Faults{DelayMin: time.Millisecond, DelayMax: 2 * time.Millisecond})
-	for at, n := range w.cuts {
+	for at, n := range w.cuts { // healing does nothing by itself: the order does not matter
 		if n > 0 {
 			w.net.Heal(at[0], at[1])
 		}
@@ -382,7 +433,7 @@ func (w *world) appease() {
 // networkFaults takes over what the network has counted.
 func (w *world) networkFaults() {
 	c := w.net.Counters()
-	w.fired[lost], w.fired[doubled], w.fired[overtaken] = c.FramesLost.Load(), c.FramesDoubled.Load(), c.FramesOvertaken.Load()
+	w.fired[lost], w.fired[doubled], w.fired[overtaken], w.fired[late] = c.FramesLost.Load(), c.FramesDoubled.Load(), c.FramesOvertaken.Load(), c.FramesLate.Load()
 	w.fired[chunkLost], w.fired[chunkSpoilt] = c.SnapshotChunksLost.Load(), c.SnapshotChunksSpoilt.Load()
 	w.fired[logReplaced] = w.counters.SnapshotsInstalled.Load()
 	if w.shape.delayMax > 2*time.Millisecond {

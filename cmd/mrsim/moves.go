@@ -50,7 +50,7 @@ func (w *world) handOver() {
 	if w.chance(500) {
 		call.to = raftcore.NodeID(w.other(n).id)
 	}
-	n.open[call] = fmt.Sprintf("a transfer of group %d", g)
+	n.open[call] = true
 	n.core.Dispatch(router.Routed{Group: g, Msg: &actors.Transfer{To: call.to, Reply: call}})
 }
 
@@ -128,10 +128,13 @@ func (w *world) watchDeleted(n *node, deleted []metadata.Removal) {
 	}
 }
 
-// note remembers the membership of a group as the one furthest on has it.
+// note remembers the membership of a group as the one furthest on has it, and the last that was not joint.
 func (w *world) note(s *actors.Status) {
 	if known := w.members[s.Group]; known == nil || known.Applied <= s.Applied {
 		w.members[s.Group] = s
+		if !s.Joint {
+			w.settled[s.Group] = s
+		}
 	}
 }
 

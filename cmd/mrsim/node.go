@@ -44,8 +44,8 @@ type node struct {
 
 	paused bool
 	parked []runnable
-	open   map[any]string // requests that a replica here has not ended
-	quiet  time.Duration  // since when nothing has been wrong with it
+	open   map[any]bool  // requests that a replica here has not ended
+	quiet  time.Duration // since when nothing has been wrong with it
 	// doomed says that an injected I/O error has hit this life: it may fail, and must not go on acknowledging.
 	doomed bool
 }
@@ -84,7 +84,7 @@ func (n *node) start() {
 	}
 	n.life++
 	n.up, n.doomed, n.paused, n.parked = true, false, false, nil
-	n.seen, n.open = map[raftcore.GroupID]*actors.Status{}, map[any]string{}
+	n.seen, n.open = map[raftcore.GroupID]*actors.Status{}, map[any]bool{}
 	n.began, n.quiet = map[raftcore.GroupID]store.Stored{}, n.w.now
 	n.watchDisk()
 	n.disk = &disk{n: n, life: n.life, mem: n.mem, quiet: n.w.now}

@@ -139,7 +139,7 @@ func (p *producer) send(b *batch, followed bool) {
 			return
 		}
 		call.node, call.life = to, life
-		to.open[call] = "an append"
+		to.open[call] = true
 		to.core.Dispatch(router.Routed{Group: p.log.group, Msg: &actors.Propose{Payload: b.payload, Reply: call}})
 	})
 }

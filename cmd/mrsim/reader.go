@@ -111,7 +111,7 @@ func (r *reader) end(l *ledger) {
 	call := &endCall{r: r, l: l, ref: l.past.End(int64(r.w.now), r.id), node: n, life: n.life}
 	r.w.after(r.w.between(time.Millisecond/10, clientDelayMax), func() {
 		if n.alive(call.life) {
-			n.open[call] = "a read of the end"
+			n.open[call] = true
 			n.core.Dispatch(router.Routed{Group: l.group, Msg: &actors.ReadEnd{Reply: call}})
 		}
 	})

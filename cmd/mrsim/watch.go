@@ -84,6 +84,9 @@ func (w *world) watchStatus(n *node, last, s *actors.Status) {
 		w.watchTruncated(n, s.Group)
 	}
 	w.watchDeposed(n, last, s)
+	if s.Role == raftcore.Candidate && (last == nil || last.Role != s.Role) {
+		w.strikeCandidate(n)
+	}
 	if s.Role == raftcore.Leader && (last == nil || last.Role != raftcore.Leader || last.Term != s.Term) {
 		w.watchLeader(n, s)
 	}
@@ -111,6 +114,7 @@ func (w *world) watchLeader(n *node, s *actors.Status) {
 	w.leaders[at] = leader{n.id, n.life}
 	w.mix(n.id, uint64(s.Group), s.Term)
 	w.tell("node %d leads group %d in term %d, from index %d", n.id, s.Group, s.Term, s.Last)
+	w.strikeElected(n, s)
 }
 
 // steady is how long nothing may have gone wrong before a leader is called healthy.
@@ -119,10 +123,10 @@ const steady = 3 * electionTimeout
 // watchDeposed looks at a leader that gives up in its own term, as CheckQuorum makes it do when a majority
 // has been silent: not while its majority was there all the time. A pause of its own is no reason.
 func (w *world) watchDeposed(n *node, last, s *actors.Status) {
-	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
+	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille+w.shape.latePerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
 		return
 	}
-	for _, count := range w.cuts {
+	for _, count := range w.cuts { // any of them, in any order
 		if count > 0 {
 			return
 		}
@@ -243,8 +247,13 @@ func (n *node) watchVote(env *raftv1.Envelope) {
 // the group has now, when some of these have been deleted since.
 func (w *world) durable(g raftcore.GroupID, at raftcore.Position, voters []raftcore.NodeID) (have, need int) {
 	have, need = w.durableOn(g, at, voters)
-	if now := w.members[g]; have < need && now != nil {
-		return w.durableOn(g, at, now.Voters)
+	now := w.members[g]
+	if have < need && now != nil {
+		have, need = w.durableOn(g, at, now.Voters)
+	}
+	// What a joint membership found committed was so by the one before; nothing of it need be on the new half yet.
+	if before := w.settled[g]; have < need && now != nil && now.Joint && before != nil {
+		have, need = w.durableOn(g, at, before.Voters)
 	}
 	return have, need
 }

@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/knadh/koanf/parsers/yaml"
 	"github.com/knadh/koanf/providers/confmap"
-	"github.com/knadh/koanf/providers/file"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/multiraftd/multiraftd/node"
 	"github.com/multiraftd/multiraftd/raftcore"
@@ -28,7 +28,7 @@ const envOfClient = "MULTIRAFT_ADDR"
 
 func defineStartFlags(f *pflag.FlagSet) {
 	f.String("data-dir", "", "directory for everything that the node keeps")
-	f.Uint64("node-id", 0, "this node's id in --bootstrap")
+	f.String("node-id", "0", "this node's `number` in --bootstrap")
 	f.String("client-addr", "", "host:port for clients")
 	f.String("peer-addr", "", "host:port for the other nodes")
 	f.String("http-addr", "", "host:port for /livez, /readyz, /metrics and /debug")
@@ -73,18 +73,37 @@ func overlayFile(flags *pflag.FlagSet, values map[string]any) (faults []string) 
 	if name == "" {
 		return nil
 	}
-	k := koanf.New("\x00")
-	if err := k.Load(file.Provider(name), yaml.Parser()); err != nil {
+	data, err := os.ReadFile(name)
+	var settings map[string]yaml.Node
+	if err == nil {
+		err = yaml.Unmarshal(data, &settings)
+	}
+	if err != nil {
 		return []string{fmt.Sprintf("--config %s: %v", name, err)}
 	}
-	for _, key := range slices.Sorted(slices.Values(k.Keys())) {
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		if _, known := values[key]; !known || key == "config" {
-			faults = append(faults, fmt.Sprintf("%s: unknown key %q; the keys are the flags of multiraftd start", name, strings.ReplaceAll(key, "\x00", ".")))
+			faults = append(faults, fmt.Sprintf("%s: unknown key %q; the keys are the flags of multiraftd start", name, key))
 			continue
 		}
-		values[key] = k.String(key)
+		n := settings[key]
+		if values[key] = textOf(&n); values[key] == nil {
+			faults = append(faults, fmt.Sprintf("%s: %s must have one value, in quotes if it is empty", name, key))
+		}
 	}
 	return faults
+}
+
+// textOf returns a value as it is written, as the environment and a flag give it: to YAML a rack called 1.10
+// is the number 1.1. It returns nil for null and for what is more than one value.
+func textOf(n *yaml.Node) any {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" {
+		return nil
+	}
+	return n.Value
 }
 
 func overlayEnv(values map[string]any) (faults []string) {

@@ -17,24 +17,30 @@ import (
 	"github.com/multiraftd/multiraftd/deploy/localcluster"
 )
 
-// bin holds the binaries that the end-to-end tests run, built once.
+// bin is where the binaries are that the end-to-end tests run. Built once, by the first of them: a fuzz target
+// starts this process over and over.
 var bin string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	var err error
+var buildBinaries = sync.OnceValue(func() (err error) {
 	if bin, err = os.MkdirTemp("", "multiraftd-e2e-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return err
 	}
-	defer os.RemoveAll(bin)
 	build := exec.Command("go", "build", "-o", bin+"/", "../multiraftd", "../mrctl", "../mrbench")
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building the binaries: %v\n%s", err, out)
-		return 1
+		return fmt.Errorf("building the binaries: %w\n%s", err, out)
 	}
-	return m.Run()
+	return nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if bin != "" {
+		if err := os.RemoveAll(bin); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // e2eTimeout bounds each test's waiting: it ends what hangs, it is no measure of speed.
@@ -42,6 +48,7 @@ const e2eTimeout = 3 * time.Minute
 
 func startCluster(t *testing.T, flags ...string) (*localcluster.Cluster, context.Context) {
 	t.Helper()
+	must(t, buildBinaries())
 	ctx, cancel := context.WithTimeout(t.Context(), e2eTimeout)
 	t.Cleanup(cancel)
 	c, err := localcluster.New(localcluster.Config{Bin: bin, Dir: t.TempDir(), Flags: flags})

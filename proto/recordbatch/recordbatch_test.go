@@ -291,22 +291,3 @@ func TestSequencesWrapToZeroAfterTheLargestInt32(t *testing.T) {
 		}
 	}
 }
-
-func FuzzNoInputPanicsAndWhatIsValidDecodes(f *testing.F) {
-	f.Add(encode(f, None, Record{Key: []byte("k"), Headers: []Header{{"h", nil}}}), true)
-	f.Add(encode(f, Producer{1, 2, 3}, Record{}, Record{Value: make([]byte, 100)}), false)
-	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
-		if sealed && len(b) >= HeaderBytes {
-			binary.BigEndian.PutUint32(b[lengthAt:], uint32(len(b)-leaderEpochAt))
-			reseal(b)
-		}
-		_, invalid := Validate(b, unlimited)
-		records, undecodable := Decode(b)
-		if (invalid == nil) != (undecodable == nil) {
-			t.Fatalf("Validate: %v, Decode: %v", invalid, undecodable)
-		}
-		if info, err := ParseHeader(b); invalid == nil && (err != nil || info.Count != len(records)) {
-			t.Fatalf("%+v, %v, %d records", info, err, len(records))
-		}
-	})
-}

@@ -101,6 +101,13 @@ func encode(c *metav1.Command) []byte {
 	return b
 }
 
+// encodeValue is a message as it is stored.
+func encodeValue(msg proto.Message) []byte {
+	var b store.Batch
+	set(&b, nil, msg)
+	return b.Ops()[0].Value
+}
+
 func register(n *metav1.Node) []byte {
 	return encode(&metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{Node: n}}})
 }

@@ -3,6 +3,7 @@ package metadata
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -161,14 +162,11 @@ func TestWhatIsNotACommandIsInvalidAndTheRestOfTheEntryGoesOn(t *testing.T) {
 	}
 }
 
-func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
-	topic := func(w *world, change func(*metav1.Topic)) func(*store.Batch) {
-		second, _ := w.m.State().Topic(2)
-		changed := proto.Clone(second).(*metav1.Topic)
-		change(changed)
-		return func(b *store.Batch) { set(b, w.m.idKey(topicSpace, 2), changed) }
-	}
-	for name, damage := range map[string]func(*world) func(*store.Batch){
+// damage is what may have happened to a stored state.
+type damage map[string]func(*world) func(*store.Batch)
+
+func damagedRecords() damage {
+	return damage{
 		"a version to come": func(w *world) func(*store.Batch) {
 			return func(b *store.Batch) { b.Set(w.m.key(allocatorSpace, nil), []byte{2}) }
 		},
@@ -201,9 +199,52 @@ func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
 		"no voters": func(w *world) func(*store.Batch) {
 			return func(b *store.Batch) { set(b, w.m.key(votersSpace, nil), &metav1.MetadataVoters{}) }
 		},
-		"a node gone":           func(w *world) func(*store.Batch) { return func(b *store.Batch) { b.Delete(w.m.idKey(nodeSpace, 1)) } },
+		"a node gone": func(w *world) func(*store.Batch) { return func(b *store.Batch) { b.Delete(w.m.idKey(nodeSpace, 1)) } },
+		"a node under another's key": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) { b.Set(w.m.idKey(nodeSpace, 9), encodeValue(w.m.State().Nodes()[0])) }
+		},
+		"a node of no store": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) {
+				b.Set(w.m.idKey(nodeSpace, 1), encodeValue(&metav1.Node{NodeId: 1, StartNumber: 1}))
+			}
+		},
+		"a node under a long key": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) { b.Set(append(w.m.idKey(nodeSpace, 1), 1), encodeValue(w.m.State().Nodes()[0])) }
+		},
+		"a group id that was used": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) {
+				set(b, w.m.key(allocatorSpace, nil), &metav1.Allocators{TopicId: 1, GroupId: 1, ProducerId: 1})
+			}
+		},
+		"a producer id below all": func(w *world) func(*store.Batch) {
+			return func(b *store.Batch) {
+				set(b, w.m.key(allocatorSpace, nil), &metav1.Allocators{TopicId: 3, GroupId: 6, ProducerId: -5})
+			}
+		},
+	}
+}
+
+func damagedTopics() damage {
+	topic := func(w *world, change func(*metav1.Topic)) func(*store.Batch) {
+		second, _ := w.m.State().Topic(2)
+		changed := proto.Clone(second).(*metav1.Topic)
+		change(changed)
+		return func(b *store.Batch) { set(b, w.m.idKey(topicSpace, 2), changed) }
+	}
+	return damage{
 		"a topic id used twice": func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.TopicId = 1 }) },
-		"no partitions":         func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Partitions = nil }) },
+		"a name used twice":     func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Name = "a" }) },
+		"a name with a slash":   func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Name = "a/b" }) },
+		"a request used twice": func(w *world) func(*store.Batch) {
+			return topic(w, func(t *metav1.Topic) { t.RequestId = w.m.State().Topics()[0].RequestId })
+		},
+		"a partition of nobody": func(w *world) func(*store.Batch) {
+			return topic(w, func(t *metav1.Topic) { t.Partitions[0].Replicas = nil })
+		},
+		"two replicas on a node": func(w *world) func(*store.Batch) {
+			return topic(w, func(t *metav1.Topic) { t.Partitions[0].Replicas[1].NodeId = t.Partitions[0].Replicas[0].NodeId })
+		},
+		"no partitions": func(w *world) func(*store.Batch) { return topic(w, func(t *metav1.Topic) { t.Partitions = nil }) },
 		"a group used twice": func(w *world) func(*store.Batch) {
 			return topic(w, func(t *metav1.Topic) { t.Partitions[0].GroupId = 3 })
 		},
@@ -213,7 +254,13 @@ func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
 		"a group not given out": func(w *world) func(*store.Batch) {
 			return topic(w, func(t *metav1.Topic) { t.Partitions = append(t.Partitions, &metav1.Partition{GroupId: 6}) })
 		},
-	} {
+	}
+}
+
+func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
+	all := damagedRecords()
+	maps.Copy(all, damagedTopics())
+	for name, damage := range all {
 		t.Run(name, func(t *testing.T) {
 			w := withNodes(t, "", "", "")
 			w.apply(create(1, "a", 2, 3), create(2, "b", 2, 3))

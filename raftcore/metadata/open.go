@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,7 +22,7 @@ func Open(v store.View, prefix []byte) (*Machine, error) {
 	}
 	for _, part := range []struct {
 		space byte
-		add   func(value []byte) error
+		add   func(ids []uint64, value []byte) error
 	}{
 		{nodeSpace, m.loadNode}, {removedSpace, m.loadRemoved}, {votersSpace, m.loadVoters},
 		{topicSpace, m.loadTopic}, {partitionSpace, m.loadPartition}, {removalSpace, m.loadRemoval},
@@ -33,6 +34,11 @@ func Open(v store.View, prefix []byte) (*Machine, error) {
 	m.state.byName = slices.SortedFunc(slices.Values(m.state.topics), func(a, b *metav1.Topic) int {
 		return compareName(a, b.GetName())
 	})
+	for i := 1; i < len(m.state.byName); i++ {
+		if name := m.state.byName[i].GetName(); name == m.state.byName[i-1].GetName() {
+			return nil, corrupt("two topics are called %s", name)
+		}
+	}
 	return m, m.countReplicas()
 }
 
@@ -49,15 +55,29 @@ func (m *Machine) loadAllocators(v store.View) error {
 		return fmt.Errorf("allocators: %w", err)
 	}
 	node := max(raftcore.NodeID(a.GetNodeId()), firstIDs.Node) // absent in what an older version stored
-	m.state.allocators = Allocators{a.GetTopicId(), raftcore.GroupID(a.GetGroupId()), a.GetProducerId(), node}
+	next := Allocators{a.GetTopicId(), raftcore.GroupID(a.GetGroupId()), a.GetProducerId(), node}
+	// Each topic has a group at least.
+	groups := next.Group - firstIDs.Group
+	if next.Group < firstIDs.Group || next.Topic < firstIDs.Topic || next.Topic-firstIDs.Topic > uint64(groups) || next.Producer < firstIDs.Producer {
+		return corrupt("allocators %+v", next)
+	}
+	m.state.allocators = next
 	return nil
 }
 
-// load calls add for each value of a space, by id.
-func (m *Machine) load(v store.View, space byte, add func(value []byte) error) error {
+// load calls add for each value of a space, with the ids in its key, in their order.
+func (m *Machine) load(v store.View, space byte, add func(ids []uint64, value []byte) error) error {
 	var bad error
 	err := v.Scan(m.key(space, nil), m.key(space+1, nil), false, func(key, value []byte) bool {
-		if bad = add(value); bad != nil {
+		rest := key[len(m.prefix)+1:]
+		var ids []uint64
+		for ; len(rest) >= 8; rest = rest[8:] {
+			ids = append(ids, binary.BigEndian.Uint64(rest))
+		}
+		if bad = add(ids, value); len(rest) > 0 {
+			bad = corrupt("it has %d bytes", len(key))
+		}
+		if bad != nil {
 			bad = fmt.Errorf("key %x: %w", key, bad)
 		}
 		return bad == nil
@@ -78,21 +98,27 @@ func decode(value []byte, msg proto.Message) error {
 	return nil
 }
 
-func (m *Machine) loadNode(value []byte) error {
+func (m *Machine) loadNode(ids []uint64, value []byte) error {
 	n := new(metav1.Node)
 	if err := decode(value, n); err != nil {
 		return err
 	}
+	if err := validateStore(n); err != nil || n.GetNodeId() == 0 || !slices.Equal(ids, []uint64{n.GetNodeId()}) {
+		return corrupt("node %d under the key of node %d: %v", n.GetNodeId(), ids, err)
+	} // start number 0: joined, and not started since
 	m.state.nodes = append(m.state.nodes, n)
 	m.hosts.put(n)
 	m.giveOut(n.GetNodeId())
 	return nil
 }
 
-func (m *Machine) loadRemoved(value []byte) error {
+func (m *Machine) loadRemoved(ids []uint64, value []byte) error {
 	n := new(metav1.RemovedNode)
 	if err := decode(value, n); err != nil {
 		return err
+	}
+	if !slices.Equal(ids, []uint64{n.GetNodeId()}) {
+		return corrupt("removed node %d under the key of node %d", n.GetNodeId(), ids)
 	}
 	if _, member := m.state.Node(raftcore.NodeID(n.GetNodeId())); member {
 		return corrupt("node %d is a member and removed", n.GetNodeId())
@@ -102,10 +128,13 @@ func (m *Machine) loadRemoved(value []byte) error {
 	return nil
 }
 
-func (m *Machine) loadVoters(value []byte) error {
+func (m *Machine) loadVoters(ids []uint64, value []byte) error {
 	m.state.voters = new(metav1.MetadataVoters)
 	if err := decode(value, m.state.voters); err != nil {
 		return err
+	}
+	if len(ids) > 0 {
+		return corrupt("voters under the key %d", ids)
 	}
 	if len(m.state.voters.GetNodeIds()) == 0 {
 		return corrupt("nobody votes in the metadata group")
@@ -117,10 +146,13 @@ func (m *Machine) loadVoters(value []byte) error {
 }
 
 // loadPartition puts a partition that has changed in the place of the one that was created.
-func (m *Machine) loadPartition(value []byte) error {
+func (m *Machine) loadPartition(ids []uint64, value []byte) error {
 	p := new(metav1.Partition)
 	if err := decode(value, p); err != nil {
 		return err
+	}
+	if !slices.Equal(ids, []uint64{p.GetGroupId()}) {
+		return corrupt("group %d under the key of group %d", p.GetGroupId(), ids)
 	}
 	created := m.state.partition(raftcore.GroupID(p.GetGroupId()))
 	if created == nil || p.GetTargetId() == 0 {
@@ -137,10 +169,13 @@ func (m *Machine) loadPartition(value []byte) error {
 	return nil
 }
 
-func (m *Machine) loadRemoval(value []byte) error {
+func (m *Machine) loadRemoval(ids []uint64, value []byte) error {
 	var r metav1.Removal
 	if err := decode(value, &r); err != nil {
 		return err
+	}
+	if !slices.Equal(ids, []uint64{r.GetNodeId(), r.GetGroupId(), r.GetReplicaId()}) {
+		return corrupt("a removal of replica %d of group %d on node %d under the key %d", r.GetReplicaId(), r.GetGroupId(), r.GetNodeId(), ids)
 	}
 	node := raftcore.NodeID(r.GetNodeId())
 	if _, ok := m.state.Node(node); !ok {
@@ -170,10 +205,16 @@ func (m *Machine) countReplicas() error {
 	return nil
 }
 
-func (m *Machine) loadTopic(value []byte) error {
+func (m *Machine) loadTopic(ids []uint64, value []byte) error {
 	t := new(metav1.Topic)
 	if err := decode(value, t); err != nil {
 		return err
+	}
+	if err := ValidateTopic(t.GetName(), uint32(len(t.GetPartitions())), t.GetReplicas()); err != nil || !slices.Equal(ids, []uint64{t.GetTopicId()}) {
+		return corrupt("topic %d under the key of topic %d: %v", t.GetTopicId(), ids, err)
+	}
+	if _, twice := m.requests[string(t.GetRequestId())]; twice || len(t.GetRequestId()) != RequestIDBytes {
+		return corrupt("topic %d was created by request %x", t.GetTopicId(), t.GetRequestId())
 	}
 	if err := m.checkTopic(t); err != nil {
 		return err
@@ -194,13 +235,32 @@ func (m *Machine) checkTopic(t *metav1.Topic) error {
 	if t.GetTopicId() < lowest.Topic || t.GetTopicId() >= m.state.allocators.Topic {
 		return corrupt("topic %d where %d to %d are possible", t.GetTopicId(), lowest.Topic, m.state.allocators.Topic-1)
 	}
-	if len(t.GetPartitions()) == 0 || firstGroup(t) < lowest.Group {
+	if firstGroup(t) < lowest.Group {
 		return corrupt("topic %d does not begin at group %d or after it", t.GetTopicId(), lowest.Group)
 	}
 	for i, p := range t.GetPartitions() {
 		group := raftcore.GroupID(p.GetGroupId())
 		if group != firstGroup(t)+raftcore.GroupID(i) || group >= m.state.allocators.Group {
 			return corrupt("topic %d: partition %d is group %d", t.GetTopicId(), i, group)
+		}
+		if err := checkReplicas(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkReplicas checks that p has replicas, each on a node of its own.
+func checkReplicas(p *metav1.Partition) error {
+	if n := len(p.GetReplicas()); n == 0 || n > ReplicasMax {
+		return corrupt("group %d has %d replicas", p.GetGroupId(), n)
+	}
+	for i, r := range p.GetReplicas() {
+		clashes := func(other *metav1.Replica) bool {
+			return other.GetNodeId() == r.GetNodeId() || other.GetReplicaId() == r.GetReplicaId()
+		}
+		if r.GetReplicaId() == 0 || slices.ContainsFunc(p.GetReplicas()[:i], clashes) {
+			return corrupt("group %d has replica %d on node %d twice", p.GetGroupId(), r.GetReplicaId(), r.GetNodeId())
 		}
 	}
 	return nil

@@ -64,7 +64,7 @@ func TestAStateNeverChangesAndItsLookupsAgree(t *testing.T) {
 	})
 }
 
-func checkLookups(t *rapid.T, s *State) {
+func checkLookups(t failer, s *State) {
 	for i, topic := range s.Topics() {
 		if got, ok := s.Topic(topic.GetTopicId()); !ok || got != topic {
 			t.Fatalf("topic %d is not found by id", topic.GetTopicId())
@@ -104,7 +104,7 @@ func checkLookups(t *rapid.T, s *State) {
 
 // checkGroup: at most one replica per node, none of them ordered deleted, each of them vouched for, and born
 // beyond the initial ones if it is wanted.
-func checkGroup(t *rapid.T, s *State, g Group) {
+func checkGroup(t failer, s *State, g Group) {
 	nodes, ids := map[raftcore.NodeID]bool{}, map[raftcore.ReplicaID]bool{}
 	for _, m := range g.Placed() {
 		if nodes[m.Node] || ids[m.ID] {

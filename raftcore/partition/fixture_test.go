@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -70,10 +71,12 @@ func (w *world) apply(timeMillis int64, payloads ...[]byte) []raftcore.Outcome {
 	return outcomes
 }
 
+var errNoEntry = errors.New("no such entry")
+
 func (w *world) source(i raftcore.Index) (raftcore.Position, []byte, error) {
 	data, ok := w.entries[i]
 	if !ok {
-		return raftcore.Position{}, nil, fmt.Errorf("no entry %d", i)
+		return raftcore.Position{}, nil, fmt.Errorf("%w: %d", errNoEntry, i)
 	}
 	return raftcore.Position{Index: i, Term: w.term}, data, nil
 }

@@ -34,6 +34,9 @@ const (
 	idBytes         = 1 + 8
 )
 
+// offsetMax is the last offset that stored state can be about: far from overflow.
+const offsetMax = 1 << 62
+
 // bounds is the machine record.
 type bounds struct {
 	next       raftcore.Offset // the high watermark: offset of the next record
@@ -108,7 +111,8 @@ func appendSession(dst []byte, s *session) []byte {
 	return dst
 }
 
-// fields takes numbers off a value. The first that is not there makes it bad for good.
+// fields takes numbers off a value. The first that is not there, or not in its shortest form, makes it bad for
+// good: a value has one encoding, the one that is written.
 type fields struct {
 	version byte
 	rest    []byte
@@ -129,6 +133,13 @@ func (f *fields) uvarint() uint64 {
 	return v
 }
 
+// upTo takes a number that is at most top.
+func (f *fields) upTo(top uint64) uint64 {
+	v := f.uvarint()
+	f.bad = f.bad || v > top
+	return v
+}
+
 func (f *fields) varint() int64 {
 	v, n := binary.Varint(f.rest)
 	f.advance(n)
@@ -136,7 +147,7 @@ func (f *fields) varint() int64 {
 }
 
 func (f *fields) advance(n int) {
-	if n <= 0 {
+	if n <= 0 || n > 1 && f.rest[n-1] == 0 {
 		f.rest, f.bad = nil, true
 		return
 	}
@@ -156,28 +167,28 @@ func loadBounds(v store.View, prefix []byte) (bounds, error) {
 		return bounds{}, fmt.Errorf("partition: machine record: %w", err)
 	}
 	f := open(value, recordVersion)
-	b := bounds{next: raftcore.Offset(f.uvarint()), logStart: raftcore.Offset(f.uvarint()), timeMillis: f.varint()}
+	b := bounds{next: raftcore.Offset(f.upTo(offsetMax)), logStart: raftcore.Offset(f.upTo(offsetMax)), timeMillis: f.varint()}
 	if f.version >= 2 {
-		b.endBytes, b.startBytes, b.discarded = f.uvarint(), f.uvarint(), raftcore.Index(f.uvarint())
+		b.endBytes, b.startBytes, b.discarded = f.upTo(math.MaxInt64), f.uvarint(), raftcore.Index(f.uvarint())
 	}
-	if !f.done() || b.logStart < 0 || b.logStart > b.next || b.startBytes > b.endBytes || b.endBytes > math.MaxInt64 {
+	if !f.done() || b.logStart > b.next || b.startBytes > b.endBytes {
 		return bounds{}, corrupt("machine record %x", value)
 	}
 	return b, nil
 }
 
-// idOf returns the number at the end of a row's or session's key; the largest one for a key without it.
-func idOf(key []byte) uint64 {
-	if len(key) < idBytes {
+// idOf returns the number at the end of a row's or session's key; the largest one for a key of another length.
+func idOf(prefix, key []byte) uint64 {
+	if len(key) != len(prefix)+idBytes {
 		return math.MaxUint64
 	}
 	return binary.BigEndian.Uint64(key[len(key)-8:])
 }
 
-func decodeRow(key, value []byte) (row, error) {
+func decodeRow(prefix, key, value []byte) (row, error) {
 	f := open(value, rowVersion)
-	r := row{first: raftcore.Offset(idOf(key)), index: raftcore.Index(f.uvarint()),
-		timeMillis: f.varint(), records: int64(f.uvarint())}
+	r := row{first: raftcore.Offset(idOf(prefix, key)), index: raftcore.Index(f.uvarint()),
+		timeMillis: f.varint(), records: int64(f.upTo(offsetMax))}
 	if f.version >= 2 {
 		r.startBytes = f.uvarint()
 	}
@@ -188,22 +199,25 @@ func decodeRow(key, value []byte) (row, error) {
 	}
 	for i := range r.refused {
 		r.refused[i] = f.uvarint()
+		f.bad = f.bad || i > 0 && r.refused[i] <= r.refused[i-1]
 	}
-	if !f.done() || r.first < 0 || r.records <= 0 || r.end() < r.first {
+	if !f.done() || r.first < 0 || r.first > offsetMax || r.records == 0 || r.end() > offsetMax {
 		return row{}, corrupt("index row %x: %x", key, value)
 	}
 	return r, nil
 }
 
-func decodeSession(key, value []byte) (*session, error) {
+func decodeSession(prefix, key, value []byte) (*session, error) {
 	f := open(value, sessionVersion)
-	s := &session{id: int64(idOf(key)), epoch: int16(f.uvarint()), written: f.uvarint(), timeMillis: f.varint()}
+	s := &session{id: int64(idOf(prefix, key)), epoch: int16(f.upTo(math.MaxInt16)), written: f.uvarint(), timeMillis: f.varint()}
 	n := f.uvarint()
-	if f.bad || n == 0 || n > windowBatches {
+	if f.bad || s.id < 0 || n == 0 || n > windowBatches {
 		return nil, corrupt("session %x: %x", key, value)
 	}
 	for range n {
-		s.push(batch{base: int32(f.uvarint()), count: int32(f.uvarint()), offset: raftcore.Offset(f.uvarint())})
+		b := batch{base: int32(f.upTo(math.MaxInt32)), count: int32(f.upTo(math.MaxInt32)), offset: raftcore.Offset(f.upTo(offsetMax))}
+		f.bad = f.bad || b.count == 0
+		s.push(b)
 	}
 	if !f.done() {
 		return nil, corrupt("session %x: %x", key, value)

@@ -50,7 +50,7 @@ func (m *Machine) checkFirstRow(v store.View) error {
 	if m.bounds.logStart == m.bounds.next {
 		return nil
 	}
-	first, err := rowAt(v, m.prefix, m.bounds.logStart)
+	first, err := rowAt(v, m.prefix, m.bounds.logStart, m.bounds.next)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (m *Machine) checkLastRow(v store.View) error {
 	var undecodable error
 	err := v.Scan(rowKey(m.prefix, 0), rowKey(m.prefix, -1), true, func(key, value []byte) bool {
 		var last row
-		last, undecodable = decodeRow(key, value)
+		last, undecodable = decodeRow(m.prefix, key, value)
 		end = last.end()
 		return false
 	})
@@ -89,7 +89,7 @@ func (m *Machine) loadSessions(v store.View) error {
 	lo, hi := append(slices.Clone(m.prefix), sessionSpace), append(slices.Clone(m.prefix), sessionSpace+1)
 	err := v.Scan(lo, hi, false, func(key, value []byte) bool {
 		var s *session
-		s, undecodable = decodeSession(key, value)
+		s, undecodable = decodeSession(m.prefix, key, value)
 		loaded = append(loaded, s)
 		return undecodable == nil
 	})
@@ -100,8 +100,17 @@ func (m *Machine) loadSessions(v store.View) error {
 		return undecodable
 	}
 	slices.SortFunc(loaded, func(a, b *session) int { return cmp.Compare(a.last().offset, b.last().offset) })
+	end := raftcore.Offset(0) // of the records of the sessions so far
 	for _, s := range loaded {
+		// Else the order would change with the next batch, or with the next restart.
+		if s.last().offset < end {
+			return corrupt("two producers, one of them %d, wrote offset %d", s.id, s.last().offset)
+		}
+		end = s.last().offset + raftcore.Offset(s.last().count)
 		m.sessions.use(s)
+	}
+	if end > m.bounds.next {
+		return corrupt("a producer wrote up to offset %d, the machine record says %d", end, m.bounds.next)
 	}
 	return nil
 }

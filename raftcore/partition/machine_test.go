@@ -6,7 +6,6 @@ import (
 	"math"
 	"testing"
 
-	"github.com/multiraftd/multiraftd/proto/recordbatch"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -72,7 +71,33 @@ func TestAMachineOpensOnlyFromStateThatAgreesWithItself(t *testing.T) {
 		"row unreadable":              func(b *store.Batch) { b.Set(rowKey(testPrefix, 0), []byte{1}) },
 		"row that refuses endlessly":  func(b *store.Batch) { b.Set(rowKey(testPrefix, 0), []byte{1, 3, 2, 3, 0xff, 0xff, 0xff, 0x7f}) },
 		"session unreadable":          func(b *store.Batch) { b.Set(appendID(nil, testPrefix, sessionSpace, 7), []byte{1, 0, 3, 2, 6}) },
-		"session cut short":           func(b *store.Batch) { b.Set(appendID(nil, testPrefix, sessionSpace, 7), []byte{1, 0, 3, 2, 1, 0}) },
+		"record near overflow": func(b *store.Batch) {
+			b.Set(recordKey(testPrefix), appendRecord(nil, bounds{next: math.MaxInt64}))
+			b.Set(rowKey(testPrefix, 0), appendRow(nil, &row{index: 3, records: math.MaxInt64}))
+		},
+		"number in two bytes": func(b *store.Batch) { b.Set(recordKey(testPrefix), []byte{1, 0x83, 0, 0, 2}) },
+		"row under a long key": func(b *store.Batch) {
+			b.Set(append(rowKey(testPrefix, 0), 0, 0, 0, 0, 0, 0, 0, 0), appendRow(nil, &row{index: 3, records: 3}))
+		},
+		"row that refuses backwards": func(b *store.Batch) {
+			b.Set(rowKey(testPrefix, 0), appendRow(nil, &row{index: 3, records: 3, refused: []uint64{2, 1}}))
+		},
+		"session of no producer": func(b *store.Batch) {
+			b.Set(appendID(nil, testPrefix, sessionSpace, math.MaxUint64), storedSession(0, 1, 1, batch{0, 1, 0}))
+		},
+		"session of a negative epoch": func(b *store.Batch) {
+			b.Set(appendID(nil, testPrefix, sessionSpace, 7), storedSession(-1, 1, 1, batch{0, 1, 0}))
+		},
+		"session of an empty batch": func(b *store.Batch) {
+			b.Set(appendID(nil, testPrefix, sessionSpace, 7), storedSession(0, 1, 1, batch{0, 0, 0}))
+		},
+		"session beyond the records": func(b *store.Batch) {
+			b.Set(appendID(nil, testPrefix, sessionSpace, 8), storedSession(0, 1, 1, batch{0, 1, 3}))
+		},
+		"two sessions with one's batch": func(b *store.Batch) {
+			b.Set(appendID(nil, testPrefix, sessionSpace, 8), storedSession(0, 3, 1, batch{0, 3, 0}))
+		},
+		"session cut short": func(b *store.Batch) { b.Set(appendID(nil, testPrefix, sessionSpace, 7), []byte{1, 0, 3, 2, 1, 0}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -139,22 +164,4 @@ func BenchmarkApplyEightBatches(b *testing.B) {
 		w.m.Apply(raftcore.Position{Index: 9, Term: 1}, &e, batch)
 		batch.Reset()
 	}
-}
-
-func FuzzNoPayloadPanicsAndRefusedOnesChangeNothing(f *testing.F) {
-	f.Add(plain(1))
-	f.Add(from(3, 0, 2))
-	f.Add(batchOf(recordbatch.Producer{ID: 1, Epoch: 9, Sequence: 4}, 1))
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		w := newWorld(t)
-		w.apply(1, from(1, 0, 1))
-		outcome := w.apply(1, payload)[0]
-		_, high := w.m.Bounds()
-		if accepted := outcome.Verdict == raftcore.Accepted; accepted != (high > 1) || accepted != (outcome.Offset == 1) {
-			t.Fatalf("%+v and high watermark %d", outcome, high)
-		}
-		if _, err := w.read(0, math.MaxInt); err != nil {
-			t.Fatal(err)
-		}
-	})
 }

@@ -67,12 +67,12 @@ func OffsetAt(v store.View, prefix []byte, timestampMillis int64) (raftcore.Offs
 	return max(o, b.logStart), err // log start may be inside a row
 }
 
-// rowAt returns the row that holds an offset.
-func rowAt(v store.View, prefix []byte, o raftcore.Offset) (row, error) {
+// rowAt returns the row that holds an offset, and no other from end on.
+func rowAt(v store.View, prefix []byte, o, end raftcore.Offset) (row, error) {
 	found := row{}
 	var undecodable error
 	err := v.Scan(rowKey(prefix, 0), rowKey(prefix, o+1), true, func(key, value []byte) bool {
-		found, undecodable = decodeRow(key, value)
+		found, undecodable = decodeRow(prefix, key, value)
 		return false
 	})
 	switch {
@@ -80,8 +80,8 @@ func rowAt(v store.View, prefix []byte, o raftcore.Offset) (row, error) {
 		return row{}, fmt.Errorf("partition: index row of offset %d: %w", o, err)
 	case undecodable != nil:
 		return row{}, undecodable
-	case o < found.first || o >= found.end():
-		return row{}, corrupt("no index row holds offset %d", o)
+	case o < found.first || o >= found.end() || found.end() > end:
+		return row{}, corrupt("no index row before offset %d holds offset %d", end, o)
 	}
 	return found, nil
 }
@@ -89,7 +89,7 @@ func rowAt(v store.View, prefix []byte, o raftcore.Offset) (row, error) {
 // rowsFrom returns a few rows from the one that holds an offset on, and before end. It finishes the scan
 // before anything else is read, so that a view need not allow both at once.
 func rowsFrom(v store.View, prefix []byte, o, end raftcore.Offset) ([]row, error) {
-	r, err := rowAt(v, prefix, o)
+	r, err := rowAt(v, prefix, o, end)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func rowsFrom(v store.View, prefix []byte, o, end raftcore.Offset) ([]row, error
 	}
 	var undecodable error
 	err = v.Scan(rowKey(prefix, r.end()), rowKey(prefix, end), false, func(key, value []byte) bool {
-		if r, undecodable = decodeRow(key, value); undecodable == nil {
+		if r, undecodable = decodeRow(prefix, key, value); undecodable == nil {
 			rows = append(rows, r)
 		}
 		return undecodable == nil && len(rows) < rowsPerScan
@@ -120,7 +120,7 @@ type filler struct {
 
 // addRow adds the batches of one entry.
 func (f *filler) addRow(r *row) error {
-	if f.chunk.Next < r.first || f.chunk.Next >= r.end() {
+	if f.chunk.Next < r.first || f.chunk.Next >= r.end() || r.end() > f.chunk.HighWatermark {
 		return corrupt("index row for [%d, %d) where offset %d is next", r.first, r.end(), f.chunk.Next)
 	}
 	at, data, err := f.src(r.index)

@@ -26,7 +26,7 @@ func LoadOldest(v store.View, prefix []byte) (Oldest, error) {
 	if err != nil || b.logStart == b.next {
 		return Oldest{b.logStart, math.MaxInt64}, err
 	}
-	r, err := rowAt(v, prefix, b.logStart)
+	r, err := rowAt(v, prefix, b.logStart, b.next)
 	return Oldest{b.logStart, r.timeMillis}, err
 }
 
@@ -61,7 +61,7 @@ func (r Retention) Truncation(v store.View, prefix []byte, nowMillis int64) (Tru
 		if err != nil {
 			return Truncation{}, false, err
 		}
-		last, err := rowAt(v, prefix, after-1)
+		last, err := rowAt(v, prefix, after-1, b.next)
 		if err != nil {
 			return Truncation{}, false, err
 		}
@@ -77,13 +77,13 @@ func (r Retention) Truncation(v store.View, prefix []byte, nowMillis int64) (Tru
 // truncationTo completes a truncation to the start of a row, or to the high watermark.
 func (b *bounds) truncationTo(v store.View, prefix []byte, to raftcore.Offset) (Truncation, error) {
 	if to < b.next {
-		r, err := rowAt(v, prefix, to)
+		r, err := rowAt(v, prefix, to, b.next)
 		if err == nil && r.first != to {
 			err = fmt.Errorf("partition: offset %d is inside the entry of offsets [%d, %d)", to, r.first, r.end())
 		}
 		return Truncation{To: to, Bytes: r.startBytes, Discard: r.index - 1}, err
 	}
-	r, err := rowAt(v, prefix, to-1)
+	r, err := rowAt(v, prefix, to-1, b.next)
 	return Truncation{To: to, Bytes: b.endBytes, Discard: r.index}, err
 }
 
@@ -92,7 +92,7 @@ func (b *bounds) truncationTo(v store.View, prefix []byte, to raftcore.Offset) (
 func (b *bounds) search(v store.View, prefix []byte, after func(*row, int64) bool, limit int64) (raftcore.Offset, error) {
 	lo, hi := b.logStart, b.next // rows before lo are not after, those from hi on are
 	for lo < hi {
-		r, err := rowAt(v, prefix, lo+(hi-lo)/2)
+		r, err := rowAt(v, prefix, lo+(hi-lo)/2, b.next)
 		if err != nil {
 			return 0, err
 		}

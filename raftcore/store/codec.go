@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // valueVersion is the first byte of every value.
@@ -14,7 +15,8 @@ func appendBytes[T ~string | ~[]byte](dst []byte, s T) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
-// decoder takes fields off a value. After the first fault all fields are zero and err tells.
+// decoder takes fields off a value. After the first fault all fields are zero and err tells. What has more than
+// one encoding is a fault in all but the one that is written: damage must not pass for content.
 type decoder struct {
 	rest []byte
 	what string
@@ -36,13 +38,28 @@ func (d *decoder) uvarint() uint64 {
 		return 0
 	}
 	v, n := binary.Uvarint(d.rest)
-	if n <= 0 {
+	if n <= 0 || n > 1 && d.rest[n-1] == 0 {
 		d.bad = true
 		return 0
 	}
 	d.rest = d.rest[n:]
 	return v
 }
+
+// upTo takes a number that is at most top.
+func (d *decoder) upTo(top uint64) uint64 {
+	v := d.uvarint()
+	if v > top {
+		d.bad = true
+		return 0
+	}
+	return v
+}
+
+func (d *decoder) flag() bool { return d.upTo(1) == 1 }
+
+// enum takes a value of a protobuf enum.
+func (d *decoder) enum() int32 { return int32(d.upTo(math.MaxInt32)) }
 
 func (d *decoder) uint64() uint64 {
 	if d.bad || len(d.rest) < 8 {

@@ -31,7 +31,7 @@ func appendEntryHeader(dst []byte, e *raftpb.Entry) []byte {
 // splitEntryValue returns type and term of a stored entry, and its data, which aliases value.
 func splitEntryValue(value []byte) (kind raftpb.EntryType, term uint64, data []byte, err error) {
 	d := decode("entry", value)
-	kind, term, data = raftpb.EntryType(d.uvarint()), d.uvarint(), d.rest
+	kind, term, data = raftpb.EntryType(d.enum()), d.uvarint(), d.rest
 	if d.bad {
 		return 0, 0, nil, fmt.Errorf("%w: entry record", ErrDamaged)
 	}

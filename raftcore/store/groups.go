@@ -31,7 +31,7 @@ func (s *StoredGroup) encode() []byte {
 
 func decodeIdentity(g raftcore.GroupID, value []byte) (StoredGroup, error) {
 	d := decode("identity", value)
-	s := StoredGroup{Group: g, Replica: raftcore.ReplicaID(d.uvarint()), Generation: d.uvarint(), Tombstone: d.uvarint() == 1}
+	s := StoredGroup{Group: g, Replica: raftcore.ReplicaID(d.uvarint()), Generation: d.uvarint(), Tombstone: d.flag()}
 	return s, d.err()
 }
 

@@ -98,7 +98,7 @@ func TestEntryDataReadsAnEntryFromAView(t *testing.T) {
 func TestAStateIsReadAsItWasStored(t *testing.T) {
 	ids := rapid.SliceOfN(rapid.Uint64Min(1), 0, 4)
 	rapid.Check(t, func(t *rapid.T) {
-		applied := rapid.Uint64().Draw(t, "applied")
+		applied := rapid.Uint64Max(indexMax).Draw(t, "applied")
 		want := State{
 			Applied: raftcore.Index(applied), AppliedTerm: rapid.Uint64().Draw(t, "term"), Hash: rapid.Uint64().Draw(t, "hash"),
 			Truncated: raftcore.Position{Index: raftcore.Index(rapid.Uint64Max(applied).Draw(t, "truncated")), Term: 3},

@@ -31,6 +31,9 @@ const (
 	generationByte = groupKeyBytes - 1 // where the generation starts in a data key
 )
 
+// indexMax is the last index that an entry can have, as raftcore takes them from peers: far from overflow.
+const indexMax = 1 << 62
+
 // firstGeneration is the generation of a group's keys at birth. A snapshot stages the next one.
 const firstGeneration = 1
 

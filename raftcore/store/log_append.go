@@ -13,7 +13,11 @@ func (l *Log) entryIndex(key []byte) (raftcore.Index, error) {
 	if len(key) != entryKeyBytes {
 		return 0, fmt.Errorf("%w: key of %d bytes among the entries", ErrDamaged, len(key))
 	}
-	return raftcore.Index(binary.BigEndian.Uint64(key[dataKeyBytes:])), nil
+	i := binary.BigEndian.Uint64(key[dataKeyBytes:])
+	if i > indexMax {
+		return 0, fmt.Errorf("%w: an entry with index %d", ErrDamaged, i)
+	}
+	return raftcore.Index(i), nil
 }
 
 // Append adds the operations of one MsgStorageAppend to b: snapshot, hard state and entries. The entries are

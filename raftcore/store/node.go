@@ -64,7 +64,7 @@ func LoadNode(v View) (Node, bool, error) {
 	d := decode("node", value)
 	n := Node{
 		Format: format, Cluster: string(d.bytes()), StoreID: string(d.bytes()), NodeID: raftcore.NodeID(d.uvarint()),
-		Start: d.uvarint(), State: raftv1.StoreState(d.uvarint()), Bootstrap: string(d.bytes()),
+		Start: d.uvarint(), State: raftv1.StoreState(d.enum()), Bootstrap: string(d.bytes()),
 	}
 	if len(d.rest) > 0 {
 		n.Contacts = string(d.bytes())

@@ -40,10 +40,10 @@ func (s *State) Clone() State {
 // the followed target if there is one, as in records of before there were targets.
 func (s *State) encode() []byte {
 	ids := make([]raftcore.ReplicaID, 0, 8)
-	for id := range s.Members {
+	for id := range s.Members { // sorted below: the order of the map must not show
 		ids = append(ids, id)
 	}
-	slices.Sort(ids) // the order of the map must not show
+	slices.Sort(ids)
 	v := newValue(64 + 16*len(ids))
 	v = binary.AppendUvarint(v, uint64(s.Applied))
 	v = binary.AppendUvarint(v, s.AppliedTerm)
@@ -79,17 +79,13 @@ func appendConfState(v []byte, cs *raftpb.ConfState) []byte {
 
 func decodeState(value []byte) (State, error) {
 	d := decode("applied state", value)
-	s := State{Applied: raftcore.Index(d.uvarint()), AppliedTerm: d.uvarint(), Hash: d.uint64()}
+	s := State{Applied: raftcore.Index(d.upTo(indexMax)), AppliedTerm: d.uvarint(), Hash: d.uint64()}
 	s.Truncated = raftcore.Position{Index: raftcore.Index(d.uvarint()), Term: d.uvarint()}
 	s.ConfState = d.confState()
-	n := d.count()
-	s.Members = make(map[raftcore.ReplicaID]raftcore.NodeID, n)
-	for range n {
-		id := raftcore.ReplicaID(d.uvarint())
-		s.Members[id] = raftcore.NodeID(d.uvarint())
-	}
-	if len(d.rest) > 0 {
+	s.Members = d.members()
+	if !d.bad && len(d.rest) > 0 {
 		s.FollowedTarget = d.uvarint()
+		d.bad = d.bad || s.FollowedTarget == 0 // absent then
 	}
 	if err := d.err(); err != nil {
 		return State{}, err
@@ -100,8 +96,20 @@ func decodeState(value []byte) (State, error) {
 	return s, nil
 }
 
+// members takes replicas, which ascend, and their nodes.
+func (d *decoder) members() map[raftcore.ReplicaID]raftcore.NodeID {
+	n := d.count()
+	members, last := make(map[raftcore.ReplicaID]raftcore.NodeID, n), raftcore.ReplicaID(0)
+	for i := range n {
+		id := raftcore.ReplicaID(d.uvarint())
+		d.bad = d.bad || i > 0 && id <= last
+		members[id], last = raftcore.NodeID(d.uvarint()), id
+	}
+	return members
+}
+
 func (d *decoder) confState() *raftpb.ConfState {
-	cs := &raftpb.ConfState{AutoLeave: new(d.uvarint() == 1)}
+	cs := &raftpb.ConfState{AutoLeave: new(d.flag())}
 	cs.Voters = d.ids()
 	cs.Learners = d.ids()
 	cs.VotersOutgoing = d.ids()
