@@ -124,7 +124,7 @@ func (d *disk) run(f func()) {
 		d.parked = append(d.parked, f)
 		return
 	}
-	w.after(w.between(0, max(d.slowness, w.shape.disk[d.n.id-1])), func() { dispatcher{d.n, d.life}.Schedule(f) })
+	w.after(w.between(0, max(d.slowness, w.shape.disk[int(d.n.id-1)%len(w.shape.disk)])), func() { dispatcher{d.n, d.life}.Schedule(f) })
 }
 
 // stall stops the disk for a while.

@@ -45,6 +45,8 @@ const (
 	chunkLost
 	chunkSpoilt
 	logReplaced
+	joined
+	drained
 	faultKinds
 )
 
@@ -55,6 +57,7 @@ var faultNames = [faultKinds]string{
 	"requests lost", "answers lost", "batches sent again", "producers reborn",
 	"partitions moved", "leaders handed over", "replicas deleted",
 	"snapshot streams broken", "snapshot chunks spoilt", "logs replaced by snapshots",
+	"nodes joined", "nodes drained",
 }
 
 func (k faultKind) String() string { return faultNames[k] }
@@ -382,9 +385,8 @@ func (w *world) unleash() {
 	w.faulty = true
 	w.net.SetFaults(transport.Faults{
 		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
-		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax,
+		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax, LatePerMille: w.shape.latePerMille, LateMax: lateMax,
 		ChunkLossPerMille: max(w.shape.lossPerMille, w.shape.snapshots.lossPerMille), ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
-		LatePerMille: w.shape.latePerMille, LateMax: lateMax,
 	})
 	w.churn()
 	for _, n := range w.nodes {

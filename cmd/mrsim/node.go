@@ -101,6 +101,7 @@ func (n *node) start() {
 		KV: n.disk, Sender: sender{n, n.life}, Snapshots: sender{n, n.life}, Clock: n, Logger: silent,
 		Dispatcher: dispatcher{n, n.life}, Disk: diskDispatcher{n, n.life},
 		OnFailure:      n.onFailure(n.life),
+		Controller:     n.w.controller(),
 		CacheBytes:     n.w.shape.cacheBytes,
 		EntryBytesMax:  n.w.shape.entryBytesMax,
 		MetadataKeep:   n.w.shape.snapshots.keep,

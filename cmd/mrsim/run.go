@@ -39,6 +39,7 @@ func run(seed uint64, say func(string)) result {
 	calm := w.calm()
 	w.heal()
 	w.tidy()
+	w.emptied()
 	w.drill()
 	windows := w.judge()
 	w.networkFaults()
@@ -105,6 +106,7 @@ func (w *world) work() {
 		return
 	}
 	w.unleash()
+	w.changeNodes()
 	w.alterTopics()
 	w.after(w.between(0, w.shape.duration), func() { w.requestTopic(1+w.rnd.IntN(3), 3) })
 	w.until(w.now + w.shape.duration)
@@ -258,6 +260,9 @@ func (w *world) unlike() string {
 		}
 		want := l.status(g)
 		for _, id := range slices.Concat(want.Voters, want.Learners) {
+			if w.node(id) == nil {
+				return fmt.Sprintf("node %d was admitted and has not heard of it", id)
+			}
 			s := w.node(id).status(g)
 			if s == nil || s.Applied != want.Last || want.Applied != want.Last {
 				return fmt.Sprintf("group %d: node %d has applied %v of %d", g, id, s, want.Last)

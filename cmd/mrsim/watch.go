@@ -48,6 +48,7 @@ func (w *world) watch(n *node) {
 	}
 	w.watchDeleted(n, t.Deleted)
 	w.watchTopics(n)
+	w.watchKeeping(n)
 }
 
 func (w *world) watchStatus(n *node, last, s *actors.Status) {

@@ -54,6 +54,7 @@ type world struct {
 	away      *node          // what the calm does without
 	acked     uint64
 	counters  actors.Counters // of all nodes
+	keeping   keeping
 }
 
 // violation is what a world may never show.
@@ -116,6 +117,7 @@ func newWorld(seed uint64, say func(string)) *world {
 	w.net = transport.NewInproc(w.after, func(n uint64) uint64 { return w.rnd.Uint64N(n) })
 	w.shape = drawShape(w.rnd)
 	w.shape.snapshots = drawSnapshots(seed)
+	w.keeping = w.drawKeeping()
 	w.tell("%v", w.shape)
 	for id := 1; id <= w.shape.nodes; id++ {
 		w.nodes = append(w.nodes, newNode(w, uint64(id)))
