@@ -12,6 +12,7 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
+	"github.com/multiraftd/multiraftd/raftcore"
 )
 
 // closings is a service without RPCs that counts how often it is closed.
