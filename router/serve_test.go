@@ -12,6 +12,7 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
+	"github.com/multiraftd/multiraftd/raftcore"
 )
 
 // closings is a service without RPCs that counts how often it is closed.
@@ -129,6 +130,16 @@ func TestCreateTopicAnswersReadyOrAtTheDeadline(t *testing.T) {
 	if !ok {
 		t.Fatal("the topic is gone")
 	}
+	// Ready may have been learned from another node: the first heartbeat of a new leader is still to come here.
+	eventually(t, "its own replicas know their leaders", func() bool {
+		for _, p := range topic.GetPartitions() {
+			h, ok := leader.core.Table().Hosted(raftcore.GroupID(p.GetGroupId()))
+			if !ok || h.Board.Load() == nil || h.Board.Load().Leader == 0 {
+				return false
+			}
+		}
+		return true
+	})
 	cancel()
 	if !leader.services.awaitLeaders(short, topic) {
 		t.Error("leaders that are there were waited for")

@@ -128,10 +128,13 @@ func (w *world) watchDeleted(n *node, deleted []metadata.Removal) {
 	}
 }
 
-// note remembers the membership of a group as the one furthest on has it.
+// note remembers the membership of a group as the one furthest on has it, and the last that was not joint.
 func (w *world) note(s *actors.Status) {
 	if known := w.members[s.Group]; known == nil || known.Applied <= s.Applied {
 		w.members[s.Group] = s
+		if !s.Joint {
+			w.settled[s.Group] = s
+		}
 	}
 }
 

@@ -248,8 +248,13 @@ func (n *node) watchVote(env *raftv1.Envelope) {
 // the group has now, when some of these have been deleted since.
 func (w *world) durable(g raftcore.GroupID, at raftcore.Position, voters []raftcore.NodeID) (have, need int) {
 	have, need = w.durableOn(g, at, voters)
-	if now := w.members[g]; have < need && now != nil {
-		return w.durableOn(g, at, now.Voters)
+	now := w.members[g]
+	if have < need && now != nil {
+		have, need = w.durableOn(g, at, now.Voters)
+	}
+	// What a joint membership found committed was so by the one before; nothing of it need be on the new half yet.
+	if before := w.settled[g]; have < need && now != nil && now.Joint && before != nil {
+		have, need = w.durableOn(g, at, before.Voters)
 	}
 	return have, need
 }

@@ -45,6 +45,7 @@ type world struct {
 	buried    map[replicaKey]bool   // reported deleted
 	filled    map[replicaKey]bool
 	members   map[raftcore.GroupID]*actors.Status // of the one furthest on
+	settled   map[raftcore.GroupID]*actors.Status // before the joint membership in force
 	producers []*producer
 	readers   []*reader
 	requests  []*topicRequest
@@ -111,7 +112,7 @@ func newWorld(seed uint64, say func(string)) *world {
 	w := &world{
 		seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), say: say, trace: fnvOffset, cuts: map[[2]uint64]int{},
 		logs: map[raftcore.GroupID]*ledger{}, leaders: map[reign]leader{}, votes: map[reign]raftcore.ReplicaID{}, hashes: map[applied]hashAt{}, starts: map[applied]startAt{}, granted: map[int64]bool{},
-		lives: map[replicaKey]uint64{}, buried: map[replicaKey]bool{}, filled: map[replicaKey]bool{}, members: map[raftcore.GroupID]*actors.Status{},
+		lives: map[replicaKey]uint64{}, buried: map[replicaKey]bool{}, filled: map[replicaKey]bool{}, members: map[raftcore.GroupID]*actors.Status{}, settled: map[raftcore.GroupID]*actors.Status{},
 	}
 	w.net = transport.NewInproc(w.after, func(n uint64) uint64 { return w.rnd.Uint64N(n) })
 	w.shape = drawShape(w.rnd)
