@@ -150,6 +150,9 @@ func (w *world) sendAway() *node {
 	if l := w.someLeader(); l != nil && w.chance(700) {
 		n = l
 	}
+	if !w.canSpare(n) {
+		return nil
+	}
 	switch {
 	case !n.up:
 		n.down = true
@@ -169,6 +172,26 @@ func (w *world) sendAway() *node {
 		w.tell("node %d is paused for good", n.id)
 	}
 	return n
+}
+
+// canSpare says that every group keeps a majority without a node, in each membership that anybody knows of and in
+// the one that it is on the way to. A drain may have left a group with two voters.
+func (w *world) canSpare(n *node) bool {
+	for _, g := range w.groups() {
+		for _, m := range w.nodes {
+			s := m.status(g)
+			if s == nil {
+				continue
+			}
+			target, _ := m.core.Table().Meta.Target(g)
+			for _, voters := range [][]raftcore.NodeID{s.Voters, target.Nodes()} {
+				if left := len(voters) - 1; slices.Contains(voters, raftcore.NodeID(n.id)) && left < len(voters)/2+1 {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 func (w *world) idle() bool { return w.pending() == "" }

@@ -31,7 +31,16 @@ func (s *stops) acknowledged(a client.Ack) {
 	s.acked[a.Partition] += a.Records
 }
 
+// total is how many records of a partition were acknowledged so far.
+func (s *stops) total(partition uint32) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.acked[partition]
+}
+
 func (s *stops) worst() (worst time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, d := range s.longest {
 		worst = max(worst, d)
 	}
@@ -56,8 +65,8 @@ func rollingRestart(t *testing.T, restart func(c *localcluster.Cluster, id int))
 	for i, end := range ends {
 		p := uint32(i)
 		n := end()
-		if s.acked[p] != n {
-			t.Errorf("partition %d: %d of %d records acknowledged", p, s.acked[p], n)
+		if acked := s.total(p); acked != n {
+			t.Errorf("partition %d: %d of %d records acknowledged", p, acked, n)
 		}
 		wantNumbered(ctx, t, cl, p, n)
 	}
