@@ -31,7 +31,7 @@ func drawSnapshots(seed uint64) snapshots {
 	}
 	s := snapshots{
 		keep:       actors.Keep{Entries: 2 + rnd.IntN(12), Bytes: 1 << 20},
-		chunkBytes: 10 + rnd.IntN(200), pace: time.Duration(20+rnd.IntN(200)) * time.Millisecond,
+		chunkBytes: 100 + rnd.IntN(900), pace: time.Duration(20+rnd.IntN(200)) * time.Millisecond,
 	}
 	if rnd.IntN(3) > 0 {
 		s.lossPerMille = rnd.Uint64N(300)
@@ -64,7 +64,9 @@ func (n *node) promisesSnapshot(req *raftv1.InstallSnapshotRequest, resp *raftv1
 			n.id, req.GetHeader().GetGroupId(), req.GetLastIncludedIndex(), resp.GetMatchIndex(), resp.GetTerm(), s, err)
 		return
 	}
-	n.watchCastVote(s)
+	if s.Term == resp.GetTerm() { // else a vote of a later term is in the same commit, and about to be told
+		n.watchCastVote(s)
+	}
 }
 
 // watchCastVote wants the vote on a disk, after a snapshot, to be one that this replica has cast: it has told who

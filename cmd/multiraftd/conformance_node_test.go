@@ -55,6 +55,7 @@ func startReal(t *testing.T) *realNode {
 	ctx, cancel := context.WithTimeout(t.Context(), e2eTimeout)
 	t.Cleanup(cancel)
 	config := filepath.Join(t.TempDir(), "config.yaml")
+	must(t, buildBinaries())
 	c, err := localcluster.New(localcluster.Config{Bin: bin, Dir: t.TempDir(), Flags: []string{"--config", config}})
 	must(t, err)
 	set := fmt.Sprintf("1=%s,2=%s,3=%s", c.PeerAddr(1), c.PeerAddr(2), c.PeerAddr(3))
