@@ -225,9 +225,9 @@ func (n *realNode) leads() uint64 {
 // The last entry is that of its new term.
 func (n *realNode) log() []*raftv1.LogEntry {
 	n.t.Helper()
-	last := n.state().last
+	// Where the log ends is only known from the first append of the new term: until then it may lead, and append.
 	term := n.leads()
-	n.three.lacks(n.three.awaitsAppend(term, last), born.index)
+	n.three.lacks(n.three.awaitsFirstAppend(term), born.index)
 	return n.three.awaitsAppend(term, born.index).GetEntries()
 }
 

@@ -313,6 +313,14 @@ func (p *fakePeer) awaitsAppend(term, prev uint64) *raftv1.Envelope {
 	})
 }
 
+// awaitsFirstAppend waits for the AppendEntries with which a leader opens a term, wherever its log ends.
+func (p *fakePeer) awaitsFirstAppend(term uint64) *raftv1.Envelope {
+	p.t.Helper()
+	return p.awaits(fmt.Sprintf("AppendEntries of term %d", term), func(e *raftv1.Envelope) bool {
+		return e.GetType() == raftv1.MessageType_MESSAGE_TYPE_APPEND && e.GetTerm() == term && len(e.GetEntries()) > 0
+	})
+}
+
 // awaitsCommit waits for AppendEntries of a term with this commit index.
 func (p *fakePeer) awaitsCommit(term, commit uint64) {
 	p.t.Helper()

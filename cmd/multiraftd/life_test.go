@@ -194,7 +194,14 @@ func TestADeadNodeIsReplacedWithoutAnOperatorAndMayComeBack(t *testing.T) {
 	t.Logf("replaced after %v", time.Since(begin))
 	must(t, c.Start(3)) // it deletes what was given to others, and is of use again
 	must(t, c.Healthy(ctx))
-	ctl(ctx, t, c, "partition", "move", "t", "0", "--to", "1,2,3")
+	// The members are the new ones a moment before the controller has recorded that: until then the group is on its way.
+	poll(ctx, t, "the replacement is settled, and the partition goes back", func() bool {
+		said, err := c.Ctl(ctx, "partition", "move", "t", "0", "--to", "1,2,3").CombinedOutput()
+		if err != nil && !strings.Contains(string(said), "MOVE_UNDER_WAY") {
+			t.Fatalf("%v: %s", err, said)
+		}
+		return err == nil
+	})
 	wantRecords(ctx, t, cl, "t", l.end(t))
 }
 
