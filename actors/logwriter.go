@@ -37,7 +37,15 @@ type LogWriter struct {
 
 // LogWriterProps returns the Props with which a LogWriter is spawned.
 func LogWriterProps(cfg LogWriterConfig, opts ...actor.PropsOption) *actor.Props {
-	opts = append(opts, actor.WithMailbox(newDrainMailbox))
+	opts = append(opts, actor.WithMailbox(func() actor.Mailbox {
+		b := newDrainMailbox()
+		b.posted = func(m any) {
+			if w, ok := m.(*Write); ok {
+				cfg.Counters.queued(w, 1)
+			}
+		}
+		return b
+	}))
 	return actor.PropsFromProducer(func() actor.Actor { return &LogWriter{cfg: cfg} }, opts...)
 }
 
@@ -88,26 +96,32 @@ func (l *LogWriter) commit(ws []*Write) (err error) {
 			err = fmt.Errorf("the log panicked: %v", reason)
 		}
 	}()
-	sync, appends := false, uint64(0)
+	sync, appends, entries := false, uint64(0), 0
 	for _, w := range ws {
-		if w.Sync {
+		if entries += w.entries; w.Sync {
 			sync = true
 			appends++
 		}
 	}
+	c := l.cfg.Counters
+	began := c.now()
 	if err := l.cfg.Log.Commit(&l.batch, sync); err != nil {
 		return err
 	}
-	l.cfg.Counters.Commits.Add(1)
+	c.Commits.Add(1)
+	c.CommitBytes.Observe(l.batch.Bytes())
 	if sync {
-		l.cfg.Counters.Syncs.Add(1)
-		l.cfg.Counters.SyncedAppends.Add(appends)
+		c.since(&c.Sync, began)
+		c.Syncs.Add(1)
+		c.SyncedAppends.Add(appends)
+		c.SyncEntries.Observe(entries)
 	}
 	return nil
 }
 
 func (l *LogWriter) release(ctx actor.Context, ws []*Write) {
 	for _, w := range ws {
+		l.cfg.Counters.queued(w, -1)
 		for _, out := range w.Remote {
 			l.cfg.Sender.Send(out.Node, out.Env)
 		}

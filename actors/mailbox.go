@@ -37,12 +37,12 @@ type drainMailbox struct {
 	suspended atomic.Bool
 	stopped   atomic.Bool // the actor has been told to stop: what still comes ends here
 
+	posted     func(any) // is shown each user message before the actor can see it; nil = nobody counts them
 	invoker    actor.MessageInvoker
 	dispatcher actor.Dispatcher
 }
 
-// newDrainMailbox is an actor.MailboxProducer.
-func newDrainMailbox() actor.Mailbox { return &drainMailbox{} }
+func newDrainMailbox() *drainMailbox { return &drainMailbox{} }
 
 // RegisterHandlers is part of actor.Mailbox.
 func (b *drainMailbox) RegisterHandlers(i actor.MessageInvoker, d actor.Dispatcher) {
@@ -60,6 +60,9 @@ func (b *drainMailbox) PostUserMessage(m any) {
 	if b.stopped.Load() {
 		End(m, ErrStopped)
 		return
+	}
+	if b.posted != nil {
+		b.posted(m)
 	}
 	b.mu.Lock()
 	b.user = append(b.user, m)

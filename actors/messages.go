@@ -18,6 +18,7 @@ import (
 type Propose struct {
 	Payload []byte
 	Reply   ProposeReply
+	Since   int64 // when it was admitted, by Counters.Nanos; 0 = not measured
 }
 
 // ProposeReply takes the end of a Propose. It must not block.
@@ -29,6 +30,7 @@ type ProposeResult struct {
 	Outcome raftcore.Outcome
 	At      raftcore.Position
 	Fsynced int   // replicas known to have fsynced the entry, at least a majority
+	Settled int64 // when, by Counters.Nanos; for telemetry
 	Err     error // *NotLeaderError, ErrOutcomeUnknown, ErrOverloaded, ErrDiskStalled, ErrStopped or ErrTooLarge
 }
 
@@ -73,6 +75,9 @@ type Persisted struct {
 	Applied     bool
 	Readable    raftcore.Offset
 	Activated   bool
+
+	handed  int64 // when the write was given to the LogWriter, by Counters.Nanos
+	appends int   // proposed here that the write holds
 }
 
 // ReadEnd asks for the linearizable bounds of the group's log. Only the leader can answer.
@@ -139,7 +144,8 @@ type Write struct {
 	To     *actor.PID
 	Done   any
 
-	unary []withheld
+	entries int // of Raft in the batch
+	unary   []withheld
 }
 
 // Outbound is a message for another node's replica.

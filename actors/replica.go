@@ -161,6 +161,8 @@ type Replica struct {
 	transfer transfer
 	failure  error
 
+	telemetry
+
 	retainIn   int              // ticks until the next look at retention
 	oldest     partition.Oldest // as of the latest look
 	truncating bool             // a truncation is proposed and has no end yet
@@ -169,7 +171,11 @@ type Replica struct {
 // ReplicaProps returns the Props with which a Replica is spawned. The producer has no side effects:
 // protoactor calls it before it checks the name.
 func ReplicaProps(cfg ReplicaConfig, opts ...actor.PropsOption) *actor.Props {
-	opts = append(opts, actor.WithMailbox(newDrainMailbox))
+	opts = append(opts, actor.WithMailbox(func() actor.Mailbox {
+		b := newDrainMailbox()
+		cfg.Board.mailbox.Store(b)
+		return b
+	}))
 	return actor.PropsFromProducer(func() actor.Actor { return &Replica{cfg: cfg.withDefaults()} }, opts...)
 }
 
@@ -230,6 +236,7 @@ func (r *Replica) start(ctx actor.Context) {
 	}
 	_, r.readable = r.machine.Bounds()
 	r.leaveAt = r.cfg.ElectionTicks
+	r.role, r.term = raftcore.Follower, r.core.Status().Term
 	r.retainIn = int(uint64(r.cfg.Group) % uint64(r.cfg.RetentionTicks)) // not all groups at the same tick
 	r.publish()
 	if r.cfg.OnApplied != nil {

@@ -13,9 +13,11 @@ import (
 // stepped when that batch is visible, so that raft's bound on unapplied bytes bounds what waits there.
 func (r *Replica) apply(ctx actor.Context, m *raftpb.Message) {
 	w := &Write{Batch: new(store.Batch), To: ctx.Self()}
+	began := r.cfg.Counters.now()
 	for _, e := range m.GetEntries() {
-		r.applyEntry(e, w.Batch)
+		r.applyEntry(e, w.Batch, began)
 	}
+	r.cfg.Counters.since(&r.cfg.Counters.Apply, began)
 	r.tail.note(r.cfg.Keep, m.GetEntries())
 	r.discard()
 	r.log.PutState(w.Batch, r.state)
@@ -28,7 +30,7 @@ func (r *Replica) apply(ctx actor.Context, m *raftpb.Message) {
 	}
 }
 
-func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch) {
+func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch, began int64) {
 	at := raftcore.Position{Index: raftcore.Index(e.GetIndex()), Term: e.GetTerm()}
 	if at.Index != r.state.Applied+1 {
 		panic("applied entries are not contiguous")
@@ -50,18 +52,25 @@ func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch) {
 	}
 	outcomes := r.machine.Apply(at, &entry, b)
 	if entry.Origin == r.origin && r.waiters.len() > 0 {
-		r.settle(&entry, at, outcomes)
+		r.settle(&entry, at, outcomes, began)
 	}
 }
 
-func (r *Replica) settle(e *raftcore.Entry, at raftcore.Position, outcomes []raftcore.Outcome) {
+// settle answers those who wait for an entry of a batch that was committed when began says.
+func (r *Replica) settle(e *raftcore.Entry, at raftcore.Position, outcomes []raftcore.Outcome, began int64) {
 	// A replica that has lost leadership in the turn that committed the entry knows no more than that a
 	// majority has it.
 	fsynced := max(r.core.FsyncedReplicas(at.Index), len(r.state.ConfState.GetVoters())/2+1)
+	now, settled, proposed := r.cfg.Counters.now(), 0, int64(0)
 	for i := range outcomes {
-		if reply := r.waiters.take(e.FirstSeq + uint64(i)); reply != nil {
-			reply.Proposed(ProposeResult{Outcome: outcomes[i], At: at, Fsynced: fsynced})
+		if w, ok := r.waiters.take(e.FirstSeq + uint64(i)); ok {
+			w.Proposed(ProposeResult{Outcome: outcomes[i], At: at, Fsynced: fsynced, Settled: now})
+			settled, proposed = settled+1, w.proposed
 		}
+	}
+	if r.cfg.Counters.Nanos != nil && settled > 0 { // all of an entry were proposed at once
+		r.cfg.Counters.StageCommit.ObserveN(began-proposed, settled)
+		r.cfg.Counters.StageApply.ObserveN(now-began, settled)
 	}
 }
 

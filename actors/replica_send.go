@@ -19,6 +19,7 @@ const (
 type sending struct {
 	source *SnapshotSource
 	node   raftcore.NodeID
+	began  int64 // by Counters.Nanos
 	chunks int64 // read when idle was last 0
 	idle   int   // ticks without a chunk
 	retry  int   // it has failed: ticks until Raft is told
@@ -43,7 +44,7 @@ func (r *Replica) sendSnapshot(m *raftpb.Message) {
 		id: r.cfg.Incarnation<<32 | r.snapshotID, chunkBytes: r.cfg.ChunkBytes, tell: r.tellEnded,
 	}
 	source.floor.Store(m.GetSnapshot().GetMetadata().GetIndex())
-	s := &sending{source: source, node: r.nodeOf(to)}
+	s := &sending{source: source, node: r.nodeOf(to), began: r.cfg.Counters.now()}
 	r.sending = append(r.sending, s)
 	r.cfg.Counters.SnapshotsAnnounced.Add(1)
 	r.cfg.Logger.Debug("snapshot: the leader sends one", "group", r.cfg.Group, "to", to, "node", s.node,
@@ -77,8 +78,10 @@ func (r *Replica) snapshotEnded(m *snapshotEnded) {
 
 func (r *Replica) reportSnapshot(i int, done bool) {
 	r.core.ReportSnapshot(r.sending[i].source.to, done)
+	began := r.sending[i].began
 	r.sending = slices.Delete(r.sending, i, i+1)
 	if done {
+		r.cfg.Counters.since(&r.cfg.Counters.Snapshot, began)
 		r.cfg.Counters.SnapshotsSent.Add(1)
 	} else {
 		r.cfg.Counters.SnapshotsFailed.Add(1)

@@ -52,6 +52,7 @@ func (r *Replica) tick(ctx actor.Context) {
 		r.campaignEarly(n)
 	}
 	r.retain(n)
+	r.noteIdle(n)
 }
 
 // leaveStalledDisk hands leadership over when the disk has not synced for an election timeout, and again after
@@ -100,10 +101,15 @@ func (r *Replica) propose() {
 		r.refuseAll(r.proposeError(err))
 		return
 	}
+	now := r.cfg.Counters.now()
 	for _, p := range r.proposals {
-		r.waiters.push(r.nextSeq, p.Reply)
+		r.waiters.push(r.nextSeq, waiter{p.Reply, now})
 		r.nextSeq++
+		if p.Since != 0 {
+			r.cfg.Counters.StageQueue.Observe(now - p.Since)
+		}
 	}
+	r.proposed += len(r.proposals)
 	r.cfg.Counters.Proposals.Add(uint64(len(r.proposals)))
 	r.cfg.Counters.Entries.Add(uint64(len(entries)))
 	clear(r.proposals)
@@ -141,6 +147,7 @@ func (r *Replica) merge(waiting []*Propose, buf *[]byte) [][]byte {
 	cut := func() {
 		encoded := e.AppendTo(rest)
 		entries, rest = append(entries, encoded), encoded[len(encoded):]
+		r.cfg.Counters.EntryAppends.Observe(len(e.Payloads))
 		e.FirstSeq += uint64(len(e.Payloads))
 		e.Payloads, size = e.Payloads[:0], 0
 	}
@@ -193,6 +200,7 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 		r.fail(ErrQuarantined)
 	case err == nil:
 		r.noteSpeaker(raftcore.ReplicaID(m.GetFrom()), from)
+		r.noteStored(m)
 	}
 }
 
@@ -230,6 +238,7 @@ func (r *Replica) persisted(m *Persisted) {
 	}
 	r.unsynced--
 	r.stalled, r.leaveAt = 0, r.cfg.ElectionTicks
+	r.noteWritten(m)
 }
 
 // flush takes Readys until there is none. Answers that Raft has for u go to u instead of to its peer.
@@ -281,15 +290,16 @@ func (r *Replica) send(m *raftpb.Message) {
 		r.cfg.Counters.UnknownMember.Add(1)
 		return
 	}
+	r.noteSent(m)
 	r.cfg.Sender.Send(node, raftcore.ToEnvelope(r.cfg.Group, m))
 }
 
 // write hands one append to the LogWriter with everything that its durability releases. It reports whether
 // u's answer is among that.
 func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
-	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
+	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self(), entries: len(m.GetEntries())}
 	r.log.Append(w.Batch, m)
-	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
+	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil, handed: r.cfg.Counters.now()}
 	if done.Activated {
 		r.activated(m)
 	}
@@ -311,6 +321,7 @@ func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answere
 	if len(done.Responses) > 0 {
 		w.Done = done
 		r.unsynced++
+		done.appends, r.proposed = r.proposed, 0
 	}
 	ctx.Send(r.cfg.Writer, w)
 	return answered
@@ -319,16 +330,18 @@ func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answere
 // noteLeadership ends what belonged to a term of ours that is over. Everything of it that the same Ready
 // committed has been answered before.
 func (r *Replica) noteLeadership() {
-	leading := uint64(0)
-	if st := r.core.Status(); st.Role == raftcore.Leader {
+	leading, st := uint64(0), r.core.Status()
+	if st.Role == raftcore.Leader {
 		leading = st.Term
 	}
+	r.noteRole(st)
 	if leading == r.leading {
 		return
 	}
 	r.waiters.endAll(ErrOutcomeUnknown)
 	r.endRounds(r.notLeader())
 	r.dropSending()
+	r.timed, r.proposed = r.timed[:0], 0
 	r.leading = leading
 	if leading != 0 {
 		r.campaigns = 0

@@ -140,7 +140,7 @@ func newRigWith(t *testing.T, wrap func(store.KV) store.KV, change func(*Replica
 		Campaign:    true, Board: r.board, Ticks: r.ticks, Counters: &r.counters, Core: &r.core, Logger: silent,
 	}
 	change(&cfg)
-	opts = append(opts, actor.WithMailbox(newDrainMailbox))
+	opts = append(opts, actor.WithMailbox(func() actor.Mailbox { return newDrainMailbox() }))
 	r.replica = r.system.Root.Spawn(actor.PropsFromProducer(func() actor.Actor { // as ReplicaProps, but for self
 		r.self = &Replica{cfg: cfg.withDefaults()}
 		return r.self

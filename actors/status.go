@@ -24,6 +24,7 @@ type Status struct {
 	Bytes         int64             // of records stored, where the machine has such
 	FirstIndex    raftcore.Index    // of the Raft log
 	Stalled       bool              // a write has not been synced for an election timeout
+	Quiet         bool              // nothing has been under way for an election timeout
 	Voters        []raftcore.NodeID // ascending
 	Learners      []raftcore.NodeID // ascending
 	Failure       string
@@ -46,7 +47,18 @@ type Status struct {
 }
 
 // Board is where a replica publishes its Status for others to read at any time.
-type Board struct{ p atomic.Pointer[Status] }
+type Board struct {
+	p       atomic.Pointer[Status]
+	mailbox atomic.Pointer[drainMailbox]
+}
+
+// Waiting returns how many messages wait in the replica's mailbox.
+func (b *Board) Waiting() int {
+	if m := b.mailbox.Load(); m != nil {
+		return m.UserMessageCount()
+	}
+	return 0
+}
 
 // Load returns the latest Status, or nil before the replica has opened.
 func (b *Board) Load() *Status { return b.p.Load() }
@@ -78,22 +90,39 @@ func (r *Replica) publish() {
 	if r.failure != nil {
 		s.Failure, s.Leader = r.failure.Error(), 0
 	}
-	s.FollowedTarget = r.state.FollowedTarget
+	s.FollowedTarget, s.Quiet = r.state.FollowedTarget, r.idle >= r.cfg.ElectionTicks
 	r.showMembers(&s, last)
 	s.Target = r.target.ID
 	s.Progress, s.Waits, s.WaitsFor = r.progress, r.steered.Wait, r.steered.For
 	if r.transfer.underWay() {
 		s.Transfer = r.nodeOf(r.transfer.to)
 	}
+	r.noteLeader(last, &s)
 	if last == nil || !s.same(last) {
 		r.cfg.Board.p.Store(&s)
 	}
 }
 
+// Lag returns how many entries the member furthest behind lacks, as a leader knew at its last tick; 0 elsewhere.
+func (s *Status) Lag() (most raftcore.Index) {
+	for _, p := range s.Progress {
+		if p.Match < s.Last {
+			most = max(most, s.Last-p.Match)
+		}
+	}
+	return most
+}
+
+// UnderReplicated says that a leader has a member that it has not heard of lately, or that lacks more than what is
+// on its way.
+func (s *Status) UnderReplicated() bool {
+	return slices.ContainsFunc(s.Progress, func(p raftcore.Progress) bool { return !p.CaughtUp(s.Commit) })
+}
+
 func (s *Status) same(o *Status) bool {
 	return s.Role == o.Role && s.Term == o.Term && s.Leader == o.Leader && s.Last == o.Last && s.Commit == o.Commit &&
 		s.Applied == o.Applied && s.Hash == o.Hash && s.LogStart == o.LogStart && s.HighWatermark == o.HighWatermark &&
-		s.FirstIndex == o.FirstIndex && s.Target == o.Target && s.Stalled == o.Stalled && s.Bytes == o.Bytes &&
+		s.FirstIndex == o.FirstIndex && s.Quiet == o.Quiet && s.Target == o.Target && s.Stalled == o.Stalled && s.Bytes == o.Bytes &&
 		s.Failure == o.Failure && s.Joint == o.Joint && s.FollowedTarget == o.FollowedTarget && s.Transfer == o.Transfer && s.Waits == o.Waits && s.WaitsFor == o.WaitsFor &&
 		slices.Equal(s.VoterIDs, o.VoterIDs) && slices.Equal(s.LearnerIDs, o.LearnerIDs) &&
 		slices.Equal(s.OutgoingIDs, o.OutgoingIDs) && slices.Equal(s.Progress, o.Progress)

@@ -4,35 +4,41 @@ package actors
 // sequences, which are contiguous: one leader proposes them one after the other in one term.
 type waiterQueue struct {
 	first   uint64 // sequence of replies[head]
-	replies []ProposeReply
+	replies []waiter
 	head    int
 }
 
-func (q *waiterQueue) push(seq uint64, r ProposeReply) {
+// waiter is a reply and when its proposal was made.
+type waiter struct {
+	ProposeReply
+	proposed int64
+}
+
+func (q *waiterQueue) push(seq uint64, r waiter) {
 	if q.head == len(q.replies) {
 		q.replies, q.head, q.first = q.replies[:0], 0, seq
 	}
 	q.replies = append(q.replies, r)
 }
 
-// take returns the reply that waits for seq, or nil. Replies before it were passed over by the log: their
+// take returns the reply that waits for seq, if there is one. Replies before it were passed over by the log: their
 // proposals can no longer be told from lost ones, and they end.
-func (q *waiterQueue) take(seq uint64) ProposeReply {
+func (q *waiterQueue) take(seq uint64) (w waiter, ok bool) {
 	if seq < q.first {
-		return nil
+		return w, false
 	}
 	for q.head < len(q.replies) && q.first < seq {
 		q.pop().Proposed(ProposeResult{Err: ErrOutcomeUnknown})
 	}
 	if q.head == len(q.replies) {
-		return nil
+		return w, false
 	}
-	return q.pop()
+	return q.pop(), true
 }
 
-func (q *waiterQueue) pop() ProposeReply {
+func (q *waiterQueue) pop() waiter {
 	r := q.replies[q.head]
-	q.replies[q.head] = nil
+	q.replies[q.head] = waiter{}
 	q.head++
 	q.first++
 	if q.head == len(q.replies) {

@@ -1,86 +1,152 @@
 package node
 
 import (
+	"cmp"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/attribute"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+
+	"github.com/multiraftd/multiraftd/raftcore/measure"
 )
 
-// counterSource is a package's counters, by name.
+// counterSource is a package's counters, by name. One that is a histogramSource too measures more than counts.
 type counterSource interface {
 	Each(f func(name, label, value, help string, v uint64))
 }
 
-// collector shows counters that the packages keep as plain atomics: counting costs the hot path one add, and
-// nothing is formatted until somebody asks.
-type collector struct {
-	sources []counterSource
-	gauges  func(f func(name, help string, v float64))
+type histogramSource interface {
+	EachHistogram(f func(name, label, value, help string, r measure.Reading))
 }
 
 const metricPrefix = "multiraft_"
 
-// Describe sends nothing: the set of metrics is known only when it is collected.
-func (c *collector) Describe(chan<- *prometheus.Desc) {}
+// kind is how a metric behaves.
+type kind string
 
-// Collect is part of prometheus.Collector.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	for _, s := range c.sources {
-		s.Each(func(name, label, value, help string, v uint64) {
-			var labels, values []string
-			if label != "" {
-				labels, values = []string{label}, []string{value}
-			}
-			desc := prometheus.NewDesc(metricPrefix+name, help, labels, nil)
-			ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), values...)
-		})
+const (
+	counter   kind = "counter"
+	gauge     kind = "gauge"
+	histogram kind = "histogram"
+)
+
+// metric is one named measurement with what it shows at one moment. The rooms keep plain atomics: recording costs
+// the hot path an add or two, and nothing is put together until somebody asks.
+type metric struct {
+	name   string // as Prometheus shows it, without metricPrefix
+	kind   kind
+	help   string
+	labels []string
+	points []point
+}
+
+// point is one series of a metric: the values of its labels, and what it shows.
+type point struct {
+	values  []string
+	value   float64
+	reading measure.Reading // of a histogram
+}
+
+// unit is the metric's unit as OpenTelemetry writes it.
+func (m *metric) unit() string {
+	switch {
+	case strings.HasSuffix(m.name, "_seconds"):
+		return "s"
+	case strings.Contains(m.name, "_bytes"):
+		return "By"
+	default:
+		return ""
 	}
-	c.gauges(func(name, help string, v float64) {
-		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(metricPrefix+name, help, nil, nil), prometheus.GaugeValue, v)
+}
+
+// otelName is the metric's name in OpenTelemetry: the room, a dot, and the rest without what Prometheus puts there
+// to say unit and kind.
+func (m *metric) otelName() string {
+	name := strings.TrimSuffix(m.name, "_total")
+	for _, suffix := range []string{"_seconds", "_bytes"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	return strings.Replace(metricPrefix, "_", ".", 1) + strings.Replace(name, "_", ".", 1)
+}
+
+// metricSet gathers points under their metrics.
+type metricSet struct {
+	all    []*metric
+	byName map[string]*metric
+}
+
+func newMetricSet() *metricSet { return &metricSet{byName: map[string]*metric{}} }
+
+// declare makes a metric known, with or without points.
+func (s *metricSet) declare(k kind, name, help string, labels []string) *metric {
+	m := s.byName[name]
+	if m == nil {
+		m = &metric{name: name, kind: k, help: help, labels: labels}
+		s.byName[name] = m
+		s.all = append(s.all, m)
+	}
+	return m
+}
+
+func (s *metricSet) add(k kind, name, help string, labels []string, p point) {
+	m := s.declare(k, name, help, labels)
+	m.points = append(m.points, p)
+}
+
+func (s *metricSet) addSource(c counterSource) {
+	c.Each(func(name, label, value, help string, v uint64) {
+		labels, values := oneLabel(label, value)
+		s.add(counter, name, help, labels, point{values: values, value: float64(v)})
+	})
+	h, ok := c.(histogramSource)
+	if !ok {
+		return
+	}
+	h.EachHistogram(func(name, label, value, help string, r measure.Reading) {
+		labels, values := oneLabel(label, value)
+		s.add(histogram, name, help, labels, point{values: values, reading: r})
 	})
 }
 
-func (n *Node) metricsHandler() (http.Handler, error) {
-	reg := prometheus.NewRegistry()
-	if err := reg.Register(&collector{sources: n.counterSources(), gauges: n.gauges}); err != nil {
-		return nil, err
+func oneLabel(label, value string) (labels, values []string) {
+	if label == "" {
+		return nil, nil
 	}
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), nil
+	return []string{label}, []string{value}
 }
 
-// gauges shows what the boards of the replicas say now.
-func (n *Node) gauges(f func(name, help string, v float64)) {
-	if !n.started.Load() {
-		return
+// metrics returns all that the node measures, by name, as it is now.
+func (n *Node) metrics() []*metric {
+	s := newMetricSet()
+	for _, c := range n.counterSources() {
+		s.addSource(c)
 	}
-	var leaders, leaderless, failed, replicas float64
-	t := n.core.Table()
-	for _, g := range t.Groups() {
-		h, _ := t.Hosted(g)
-		replicas++
-		s := h.Board.Load()
-		switch {
-		case s == nil:
-			leaderless++
-		case s.Failure != "":
-			failed++
-		case s.Leader == n.self.NodeID:
-			leaders++
-		case s.Leader == 0:
-			leaderless++
+	n.addGauges(s)
+	slices.SortFunc(s.all, func(a, b *metric) int { return cmp.Compare(a.name, b.name) })
+	return s.all
+}
+
+// metricsHandler serves what the node measures, and what the Go runtime and the system say of the process. All of
+// ours passes through OpenTelemetry, so that another of its exporters shows the same.
+func (n *Node) metricsHandler() (http.Handler, error) {
+	reg := prometheus.NewRegistry()
+	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(reg), otelprometheus.WithProducer(producer{n.metrics}), otelprometheus.WithoutScopeInfo())
+	if err != nil {
+		return nil, err
+	}
+	about := resource.NewSchemaless(attribute.String("service.name", "multiraftd"), attribute.String("service.version", n.cfg.Version))
+	n.meters = sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter), sdkmetric.WithResource(about))
+	for _, c := range []prometheus.Collector{collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
 		}
 	}
-	f("replicas", "Replicas on this node.", replicas)
-	f("replicas_leading", "Groups that this node leads.", leaders)
-	f("replicas_without_leader", "Replicas here that know no leader.", leaderless)
-	f("replicas_failed", "Replicas here that have failed.", failed)
-	f("topics", "Topics in the metadata that this node has applied.", float64(len(t.Meta.Topics())))
-	f("nodes", "Nodes in the metadata that this node has applied.", float64(len(t.Meta.Nodes())))
-	if free, total := n.space.Bytes(); total > 0 {
-		f("disk_bytes", "Bytes of the data directory's disk.", float64(total))
-		f("disk_free_bytes", "Bytes free for the node on it.", float64(free))
-		f("disk_space_level", "0 = enough, 1 = low: appends are refused, 2 = short: appends of leaders are not taken either.", float64(n.space.Level()))
-	}
-	f("node_start_number", "How often this node has started on its store.", float64(n.self.Start))
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{}), nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/multiraftd/multiraftd/actors"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
@@ -52,6 +53,7 @@ type Node struct {
 	http      *http.Server
 	stop      context.CancelFunc // ends the loops
 	stopSpace context.CancelFunc // ends the watch over the disk
+	meters    *sdkmetric.MeterProvider
 	loops     sync.WaitGroup
 	readyOnce sync.Once
 	ready     chan struct{}
@@ -74,6 +76,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg.withDefaults(), ready: make(chan struct{}), done: make(chan struct{})}
+	n.counters.actors.Nanos, n.counters.router.Nanos = nanos, nanos
 	for _, step := range []func(context.Context) error{n.listen, n.openStore, n.servePeers, n.serveHTTP, n.found, n.startCore, n.serve} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
@@ -323,6 +326,9 @@ func (n *Node) close() error {
 	}
 	if n.http != nil {
 		errs = append(errs, n.http.Close())
+	}
+	if n.meters != nil {
+		errs = append(errs, n.meters.Shutdown(context.Background()))
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- errors.Join(n.closeServers(), n.stopCore()) }()

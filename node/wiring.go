@@ -23,6 +23,12 @@ func (n *Node) counterSources() []counterSource {
 	return []counterSource{n.peers.Counters(), &n.counters.store, &n.counters.core, &n.counters.actors, &n.counters.router}
 }
 
+// epoch is what nanos counts from: a difference to it comes from the clock that never goes back.
+var epoch = time.Now()
+
+// nanos is the clock of durations.
+func nanos() int64 { return int64(time.Since(epoch)) }
+
 // wallClock is the real time.
 type wallClock struct{}
 

@@ -139,10 +139,11 @@ func (st *appendStream) awaitRoom() error {
 
 // take starts the items of one message, in order. Those for replicas here go to the router together.
 func (st *appendStream) take(items []*multiraftv1.AppendItem) {
-	t, now := st.s.core.Table(), time.Now()
+	t, now, since := st.s.core.Table(), time.Now(), st.s.cfg.Counters.now()
 	routed := make([]Routed, 0, len(items))
 	for _, it := range items {
 		sl := st.newSlot(it)
+		sl.msg.Since = since
 		r, err := st.start(t, sl, it, now)
 		if err != nil {
 			sl.finish(nil, err)
@@ -206,7 +207,7 @@ func (st *appendStream) start(t *Table, sl *slot, it *multiraftv1.AppendItem, no
 		return Routed{}, err
 	}
 	sl.hosted, sl.bytes = r.here, int64(len(batch))
-	sl.msg = actors.Propose{Payload: batch, Reply: sl}
+	sl.msg.Payload, sl.msg.Reply = batch, sl
 	if err := sl.admit(now); err != nil {
 		return Routed{}, err
 	}
@@ -219,7 +220,18 @@ func (sl *slot) ended(res actors.ProposeResult) {
 		sl.finish(nil, res.Err)
 		return
 	}
-	sl.finish(receiptOf(sl.hosted, sl.lane.key.partition, res))
+	receipt, err := receiptOf(sl.hosted, sl.lane.key.partition, res)
+	if err == nil {
+		sl.took(res.Settled)
+	}
+	sl.finish(receipt, err)
+}
+
+// took records how long it was until an acknowledgement.
+func (sl *slot) took(settled int64) {
+	if settled != 0 {
+		sl.st.s.cfg.Counters.Append.Observe(settled - sl.msg.Since)
+	}
 }
 
 // finish gives the slot its result and releases the results that may be sent now.

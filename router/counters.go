@@ -3,10 +3,15 @@ package router
 import (
 	"strings"
 	"sync/atomic"
+
+	"github.com/multiraftd/multiraftd/raftcore/measure"
 )
 
 // Counters count what the router of one node did.
 type Counters struct {
+	// Nanos is the same clock as in actors.Counters; nil = appends are not timed.
+	Nanos func() int64
+
 	UnknownGroup      atomic.Uint64
 	PeerGroupUnknown  atomic.Uint64
 	PeerReplicaFailed atomic.Uint64
@@ -18,6 +23,24 @@ type Counters struct {
 	ReadBatches       atomic.Uint64
 	ReadBytes         atomic.Uint64
 	Abandoned         atomic.Uint64
+
+	Append  measure.Durations // from admission to the receipt
+	Read    measure.Durations // of one chunk from the store
+	ReadEnd measure.Durations // of one linearizable end
+}
+
+func (c *Counters) now() int64 {
+	if c.Nanos == nil {
+		return 0
+	}
+	return c.Nanos()
+}
+
+// EachHistogram calls f for every histogram.
+func (c *Counters) EachHistogram(f func(name, label, value, help string, r measure.Reading)) {
+	f("append_duration_seconds", "", "", "From the admission of an append that a client streamed to this node until its acknowledgement was known here; forwarded ones included.", c.Append.Read())
+	f("log_read_duration_seconds", "", "", "Reading one chunk of records from the store.", c.Read.Read())
+	f("log_read_end_duration_seconds", "", "", "Asking leaders here for the linearizable ends of their logs.", c.ReadEnd.Read())
 }
 
 // Each calls f for every counter.

@@ -178,6 +178,7 @@ func (f *forwardStream) answered(r *multiraftv1.AppendResult) {
 	sl.release()
 	switch o := r.GetOutcome().(type) {
 	case *multiraftv1.AppendResult_Receipt:
+		sl.took(f.st.s.cfg.Counters.now())
 		sl.finish(o.Receipt, nil)
 	case *multiraftv1.AppendResult_Error:
 		sl.finish(nil, secondHand(f.node, fromItem(o.Error)))

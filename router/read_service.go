@@ -234,6 +234,7 @@ func (r *reading) run() error {
 
 // chunk reads what is there at the next offset; nothing when it is not here yet.
 func (r *reading) chunk() (c partition.Chunk, err error) {
+	began := time.Now()
 	err = r.view(func(v store.View, prefix []byte, generation uint64) error {
 		source := func(i raftcore.Index) (raftcore.Position, []byte, error) {
 			return store.EntryData(v, r.h.Group, generation, i)
@@ -255,6 +256,9 @@ func (r *reading) chunk() (c partition.Chunk, err error) {
 		r.s.cfg.Counters.ReadBytes.Add(uint64(len(b)))
 	}
 	r.s.cfg.Counters.ReadBatches.Add(uint64(len(c.Batches)))
+	if len(c.Batches) > 0 {
+		r.s.cfg.Counters.Read.Observe(time.Since(began).Nanoseconds())
+	}
 	return c, nil
 }
 

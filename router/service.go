@@ -111,6 +111,11 @@ func NewServices(cfg ServicesConfig) *Services {
 	return s
 }
 
+// Admitted returns how much is admitted on this node and has not ended.
+func (s *Services) Admitted() (items, bytes int64) {
+	return s.admitted.items.Load(), s.admitted.bytes.Load()
+}
+
 // Register is part of Service.
 func (s *Services) Register(r grpc.ServiceRegistrar) {
 	multiraftv1.RegisterLogServiceServer(r, s)

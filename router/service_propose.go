@@ -20,7 +20,7 @@ func (a awaited) ended(res actors.ProposeResult) { a <- res }
 // still be stored; its admission is given back when its replica is done with it.
 func (s *Services) propose(ctx context.Context, h *Hosted, payload []byte) (actors.ProposeResult, error) {
 	end := make(awaited, 1)
-	p := &proposal{to: end, hosted: h, node: &s.admitted, bytes: int64(len(payload)), msg: actors.Propose{Payload: payload}}
+	p := &proposal{to: end, hosted: h, node: &s.admitted, bytes: int64(len(payload)), msg: actors.Propose{Payload: payload, Since: s.cfg.Counters.now()}}
 	p.msg.Reply = p
 	if err := p.admit(time.Now()); err != nil {
 		return actors.ProposeResult{}, err
@@ -85,6 +85,7 @@ func (a endAnswer) ReadEnd(start, high raftcore.Offset, term uint64, err error) 
 // readEnds asks the leaders here for the linearizable bounds of their logs, all in one message, and returns
 // the answers in the order of the groups.
 func (s *Services) readEnds(ctx context.Context, groups ...raftcore.GroupID) ([]bounds, error) {
+	began := time.Now()
 	items := make([]Routed, len(groups))
 	answers := make([]endAnswer, len(groups))
 	for i, g := range groups {
@@ -105,5 +106,6 @@ func (s *Services) readEnds(ctx context.Context, groups ...raftcore.GroupID) ([]
 			return nil, errStopping()
 		}
 	}
+	s.cfg.Counters.ReadEnd.Observe(time.Since(began).Nanoseconds())
 	return all, nil
 }

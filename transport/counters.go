@@ -3,6 +3,8 @@ package transport
 import (
 	"sync/atomic"
 
+	"github.com/multiraftd/multiraftd/raftcore/measure"
+
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -28,6 +30,8 @@ type Counters struct {
 	SnapshotChunksSpoilt, SnapshotChunksLost         atomic.Uint64
 	// Faults of an Inproc network: frames lost, doubled, and caught by a cut.
 	FramesLost, FramesDoubled, FramesCut, FramesOvertaken, FramesLate atomic.Uint64
+
+	FrameEnvelopes measure.Counts
 
 	envelopesDropped, controlsDropped, reportsDropped [fates]atomic.Uint64
 	refused                                           [len(refusals)]atomic.Uint64
@@ -66,6 +70,12 @@ func (c *Counters) plain() []namedCounter {
 		{"transport_snapshot_streams_resumed_total", "Streams of snapshots that were followed by another.", &c.SnapshotStreamsResumed},
 		{"transport_snapshot_chunks_sent_total", "Chunks of snapshots sent.", &c.SnapshotChunksSent},
 		{"transport_snapshot_chunks_received_total", "Chunks of snapshots handed on.", &c.SnapshotChunksReceived},
+	}
+}
+
+// inproc are the faults of an Inproc network: no real one has them.
+func (c *Counters) inproc() []namedCounter {
+	return []namedCounter{
 		{"transport_inproc_chunks_spoilt_total", "Chunks of snapshots in which the in-process network flipped a bit.", &c.SnapshotChunksSpoilt},
 		{"transport_inproc_chunks_lost_total", "Chunks of snapshots, or answers, that the in-process network lost with their stream.", &c.SnapshotChunksLost},
 		{"transport_inproc_frames_lost_total", "Frames that the in-process network lost on purpose.", &c.FramesLost},
@@ -73,6 +83,13 @@ func (c *Counters) plain() []namedCounter {
 		{"transport_inproc_frames_late_total", "Frames that the in-process network kept for a long time on purpose.", &c.FramesLate},
 		{"transport_inproc_frames_overtaken_total", "Frames that the in-process network delivered after one sent later.", &c.FramesOvertaken},
 		{"transport_inproc_frames_cut_total", "Frames on the way when an in-process connection was cut.", &c.FramesCut},
+	}
+}
+
+// EachFault calls f for the faults that an Inproc network has committed on purpose.
+func (c *Counters) EachFault(f func(name, label, value, help string, v uint64)) {
+	for _, n := range c.inproc() {
+		f(n.name, "", "", n.help, n.value.Load())
 	}
 }
 
@@ -93,6 +110,11 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	for i := range refusals {
 		f("transport_refused_total", "reason", refusals[i].reason, "Handshakes, frames and unary calls refused.", c.refused[i].Load())
 	}
+}
+
+// EachHistogram calls f for every histogram.
+func (c *Counters) EachHistogram(f func(name, label, value, help string, r measure.Reading)) {
+	f("transport_frame_envelopes", "", "", "Raft messages, without heartbeats, that shared one frame; frames without any do not count.", c.FrameEnvelopes.Read())
 }
 
 // EnvelopesDropped returns how many envelopes and heartbeats met the fate.
@@ -147,6 +169,9 @@ func (c *Counters) failed(envelopes, controls int) {
 func (c *Counters) sent(f *raftv1.Frame) {
 	c.FramesSent.Add(1)
 	c.EnvelopesSent.Add(uint64(len(f.GetEnvelopes())))
+	if n := len(f.GetEnvelopes()); n > 0 {
+		c.FrameEnvelopes.Observe(n)
+	}
 	c.HeartbeatsSent.Add(uint64(len(f.GetHeartbeats())))
 	c.ControlsSent.Add(uint64(len(f.GetControls())))
 	if f.GetReport() != nil {

@@ -60,6 +60,13 @@ func (q *queue) take() (lost []uint64, f *raftv1.Frame) {
 	return lost, f
 }
 
+// bytes returns how much waits.
+func (q *queue) bytes() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.out.bytes
+}
+
 func (q *queue) open() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -151,6 +151,13 @@ func (t *Transport) Connected(node uint64) bool {
 	return p != nil && p.connected.Load()
 }
 
+// EachPeer calls f for every peer, in no order: whether our Exchange to it is open, and how many bytes wait for it.
+func (t *Transport) EachPeer(f func(node uint64, connected bool, queuedBytes int)) {
+	for node, p := range *t.peers.Load() {
+		f(node, p.connected.Load(), p.queue.bytes())
+	}
+}
+
 // Counters returns the transport's counters.
 func (t *Transport) Counters() *Counters { return &t.counters }
 

@@ -1,6 +1,10 @@
 package store
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/multiraftd/multiraftd/raftcore/measure"
+)
 
 // Counters count what a KV has done since it was opened.
 type Counters struct {
@@ -12,6 +16,13 @@ type Counters struct {
 	Views          atomic.Uint64 // views taken
 	WriteStalls    atomic.Uint64 // times that Pebble has held back writes
 	Reclaims       atomic.Uint64 // deleted ranges that were compacted
+
+	Fsync measure.Durations // of the files of the log, on a real disk
+}
+
+// EachHistogram calls f for every histogram.
+func (c *Counters) EachHistogram(f func(name, label, value, help string, r measure.Reading)) {
+	f("store_fsync_duration_seconds", "", "", "One fsync of the store's log file.", c.Fsync.Read())
 }
 
 // Each calls f for each counter. Names have no prefix; label and value are empty.

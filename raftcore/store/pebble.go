@@ -213,6 +213,16 @@ func (k *pebbleKV) add(op Op) error {
 	return fmt.Errorf("operation of kind %d", op.Kind)
 }
 
+// DiskBytes returns how many bytes the store takes up on its disk; 0 when it is closed or has failed.
+func (k *pebbleKV) DiskBytes() uint64 {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.usable() != nil {
+		return 0
+	}
+	return k.db.Metrics().DiskSpaceUsage()
+}
+
 // Close is part of KV. It waits for calls that are under way; all views must have been closed. A failed store
 // is left as it is.
 func (k *pebbleKV) Close() error {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"path"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -72,11 +73,15 @@ func (f *guardedFile) SyncTo(length int64) (bool, error) {
 	return full, f.check("sync", err)
 }
 
-func (f *guardedFile) Sync() error     { return f.synced(f.File.Sync()) }
-func (f *guardedFile) SyncData() error { return f.synced(f.File.SyncData()) }
+func (f *guardedFile) Sync() error     { return f.synced(time.Now(), f.File.Sync) }
+func (f *guardedFile) SyncData() error { return f.synced(time.Now(), f.File.SyncData) }
 func (f *guardedFile) Close() error    { return f.check("close", f.File.Close()) }
 
-func (f *guardedFile) synced(err error) error {
+func (f *guardedFile) synced(began time.Time, sync func() error) error {
+	err := sync()
+	if f.isLog {
+		f.kv.counters.Fsync.Observe(time.Since(began).Nanoseconds())
+	}
 	if err == nil && f.isLog {
 		f.kv.note.Store(&syncNote{Log: f.log, Synced: f.written})
 	}
