@@ -297,9 +297,10 @@ func (r *Replica) send(m *raftpb.Message) {
 // write hands one append to the LogWriter with everything that its durability releases. It reports whether
 // u's answer is among that.
 func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
-	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self(), entries: len(m.GetEntries())}
+	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
 	r.log.Append(w.Batch, m)
-	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil, handed: r.cfg.Counters.now()}
+	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
+	w.entries, done.handed = len(m.GetEntries()), r.cfg.Counters.now()
 	if done.Activated {
 		r.activated(m)
 	}
