@@ -215,6 +215,8 @@ func End(msg any, err error) {
 		m.Reply.Answered(UnaryAnswer{Err: err})
 	case *chunkStored:
 		m.u.Reply.Answered(UnaryAnswer{Err: err})
+	case *Inspect:
+		m.Reply <- nil
 	case *Transfer:
 		if m.Reply != nil {
 			m.Reply.Transferred(0, err)

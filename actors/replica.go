@@ -202,6 +202,8 @@ func (r *Replica) Receive(ctx actor.Context) {
 		r.chunkStored(m)
 	case *snapshotEnded:
 		r.snapshotEnded(m)
+	case *Inspect:
+		r.inspect(m)
 	case *Retain:
 		r.cfg.Retention = m.Retention
 	case *Unreachable:

@@ -183,15 +183,21 @@ func checkRegistration(req *multiraftv1.RegisterNodeRequest) error {
 }
 
 // NodeStatus is this node's own view.
-func (s *Services) NodeStatus(_ context.Context, req *multiraftv1.NodeStatusRequest) (*multiraftv1.NodeStatusResponse, error) {
+func (s *Services) NodeStatus(ctx context.Context, req *multiraftv1.NodeStatusRequest) (*multiraftv1.NodeStatusResponse, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	defer s.exit()
-	return s.nodeStatus(req.GetGroupIds()), nil
+	if n := len(req.GetGroupIds()); req.GetDetail() && (n == 0 || n > detailedGroupsMax) {
+		return nil, badField("detail", "it takes 1 to %d group_ids, not %d", detailedGroupsMax, n)
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	return s.nodeStatus(ctx, req), nil
 }
 
-func (s *Services) nodeStatus(groups []uint64) *multiraftv1.NodeStatusResponse {
+func (s *Services) nodeStatus(ctx context.Context, req *multiraftv1.NodeStatusRequest) *multiraftv1.NodeStatusResponse {
+	groups := req.GetGroupIds()
 	t := s.core.Table()
 	free, total := s.cfg.Space.Bytes()
 	resp := &multiraftv1.NodeStatusResponse{NodeId: uint64(s.core.Node()), StartNumber: s.cfg.Start,
@@ -208,7 +214,11 @@ func (s *Services) nodeStatus(groups []uint64) *multiraftv1.NodeStatusResponse {
 		}
 	}
 	for _, g := range groups {
-		if st := s.statusOf(t, raftcore.GroupID(g)); st != nil {
+		st := s.statusOf(t, raftcore.GroupID(g))
+		if st != nil && req.GetDetail() {
+			st = s.detailed(ctx, st)
+		}
+		if st != nil {
 			resp.Replicas = append(resp.Replicas, st)
 		}
 	}
@@ -236,7 +246,7 @@ func (s *Services) DescribeGroup(ctx context.Context, req *multiraftv1.DescribeG
 		resp.Topic, resp.Partition = topic.GetName(), partition
 	}
 	nodes := s.nodesOf(t, g)
-	answers := s.askNodes(ctx, nodes, []uint64{uint64(g)})
+	answers := s.askAll(ctx, nodes, &multiraftv1.NodeStatusRequest{GroupIds: []uint64{uint64(g)}, Detail: true})
 	for _, n := range nodes {
 		resp.Replicas = append(resp.Replicas, answers[n].GetReplicas()...)
 	}
@@ -266,13 +276,17 @@ func (s *Services) statusOf(t *Table, g raftcore.GroupID) *multiraftv1.ReplicaSt
 	if st == nil {
 		return nil
 	}
+	return statusProto(st, h.Board.Waiting())
+}
+
+func statusProto(st *actors.Status, waiting int) *multiraftv1.ReplicaStatus {
 	return &multiraftv1.ReplicaStatus{
 		GroupId: uint64(st.Group), NodeId: uint64(st.Node), ReplicaId: uint64(st.Replica), Role: roleOf(st), Term: st.Term,
 		Leader: uint64(st.Leader), LastIndex: uint64(st.Last), Commit: uint64(st.Commit), Applied: uint64(st.Applied),
 		HighWatermark: int64(st.HighWatermark), LogStart: int64(st.LogStart), Hash: st.Hash,
 		Voters: numbers(st.Voters), Learners: numbers(st.Learners), Failure: st.Failure,
 		Joint: st.Joint, Lagging: laggingOf(st), Waits: st.Waits.String(),
-		RecordBytes: st.Bytes, FirstIndex: uint64(st.FirstIndex), Stalled: st.Stalled,
+		RecordBytes: st.Bytes, FirstIndex: uint64(st.FirstIndex), Stalled: st.Stalled, Quiet: st.Quiet, MailboxMessages: uint32(waiting),
 	}
 }
 

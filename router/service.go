@@ -33,6 +33,7 @@ const (
 	forwardBytesMax     = 1 << 20         // soft bound of one forwarded message; one item always fits
 	leaderAttemptsMax   = 3               // ways tried to a leader that moves
 	producerIDsPerRange = 1000
+	detailedGroupsMax   = 16 // whose replicas are asked themselves in one call
 )
 
 // Backend is what the services need of a Core.

@@ -22,6 +22,10 @@ const (
 // askNodes asks nodes for their own view, of some groups or, with none, of all. Those that do not answer in
 // time are missing in the result.
 func (s *Services) askNodes(ctx context.Context, nodes []raftcore.NodeID, groups []uint64) map[raftcore.NodeID]*multiraftv1.NodeStatusResponse {
+	return s.askAll(ctx, nodes, &multiraftv1.NodeStatusRequest{GroupIds: groups})
+}
+
+func (s *Services) askAll(ctx context.Context, nodes []raftcore.NodeID, req *multiraftv1.NodeStatusRequest) map[raftcore.NodeID]*multiraftv1.NodeStatusResponse {
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	var mu sync.Mutex
@@ -32,7 +36,7 @@ func (s *Services) askNodes(ctx context.Context, nodes []raftcore.NodeID, groups
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			resp, err := s.askNode(ctx, n, groups)
+			resp, err := s.askNode(ctx, n, req)
 			if err != nil || raftcore.NodeID(resp.GetNodeId()) != n { // another node may have its address now
 				return
 			}
@@ -45,12 +49,12 @@ func (s *Services) askNodes(ctx context.Context, nodes []raftcore.NodeID, groups
 	return answers
 }
 
-func (s *Services) askNode(ctx context.Context, n raftcore.NodeID, groups []uint64) (*multiraftv1.NodeStatusResponse, error) {
+func (s *Services) askNode(ctx context.Context, n raftcore.NodeID, req *multiraftv1.NodeStatusRequest) (*multiraftv1.NodeStatusResponse, error) {
 	if n == s.core.Node() {
-		return s.nodeStatus(groups), nil
+		return s.nodeStatus(ctx, req), nil
 	}
 	return at(ctx, s, originOf(ctx), n, lostHarmless, func(ctx context.Context, conn *grpc.ClientConn) (*multiraftv1.NodeStatusResponse, error) {
-		return multiraftv1.NewAdminServiceClient(conn).NodeStatus(ctx, &multiraftv1.NodeStatusRequest{GroupIds: groups})
+		return multiraftv1.NewAdminServiceClient(conn).NodeStatus(ctx, req)
 	})
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -135,85 +133,4 @@ func newClusterHealth(o *options) *cobra.Command {
 			})
 		},
 	}
-}
-
-type groupDescription struct {
-	Group     uint64        `json:"group"`
-	Topic     string        `json:"topic"`
-	Partition uint32        `json:"partition"`
-	Replicas  []replicaLine `json:"replicas"`
-}
-
-type replicaLine struct {
-	Node          uint64   `json:"node"`
-	Replica       uint64   `json:"replica"`
-	Role          string   `json:"role"`
-	Term          uint64   `json:"term"`
-	Leader        uint64   `json:"leader"`
-	LastIndex     uint64   `json:"last_index"`
-	Commit        uint64   `json:"commit"`
-	Applied       uint64   `json:"applied"`
-	HighWatermark int64    `json:"high_watermark"`
-	LogStart      int64    `json:"log_start"`
-	Hash          string   `json:"hash"` // of what is applied, in hexadecimal: 64 bits do not fit a JSON number
-	Voters        []uint64 `json:"voters"`
-	Learners      []uint64 `json:"learners"`
-	Failure       string   `json:"failure"`
-}
-
-func groupOf(g *multiraftv1.DescribeGroupResponse) *groupDescription {
-	d := &groupDescription{Group: g.GetGroupId(), Topic: g.GetTopic(), Partition: g.GetPartition(), Replicas: []replicaLine{}}
-	for _, r := range g.GetReplicas() {
-		d.Replicas = append(d.Replicas, replicaLine{Node: r.GetNodeId(), Replica: r.GetReplicaId(), Role: roleName(r.GetRole()),
-			Term: r.GetTerm(), Leader: r.GetLeader(), LastIndex: r.GetLastIndex(), Commit: r.GetCommit(), Applied: r.GetApplied(),
-			HighWatermark: r.GetHighWatermark(), LogStart: r.GetLogStart(), Hash: fmt.Sprintf("%016x", r.GetHash()),
-			Voters: orEmpty(r.GetVoters()), Learners: orEmpty(r.GetLearners()), Failure: r.GetFailure()})
-	}
-	return d
-}
-
-func roleName(r multiraftv1.ReplicaRole) string {
-	return strings.ToLower(strings.TrimPrefix(r.String(), "REPLICA_ROLE_"))
-}
-
-func (d *groupDescription) text(w io.Writer) {
-	fmt.Fprintf(w, "GROUP\t%d\n", d.Group)
-	if d.Topic == "" {
-		fmt.Fprintf(w, "HOLDS\tmetadata\n\n")
-	} else {
-		fmt.Fprintf(w, "HOLDS\t%s/%d\n\n", d.Topic, d.Partition)
-	}
-	fmt.Fprintln(w, "NODE\tREPLICA\tROLE\tLEADER\tRAFT-TERM\tRAFT-INDEX\tRAFT-COMMIT\tRAFT-APPLIED-INDEX\tLOG-START-OFFSET\tHIGH-WATERMARK\tHASH\tVOTERS\tLEARNERS\tERRORS")
-	for _, r := range d.Replicas {
-		failure := r.Failure
-		if failure == "" {
-			failure = "-"
-		}
-		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", r.Node, r.Replica, r.Role, orNone(r.Leader), r.Term, r.LastIndex,
-			r.Commit, r.Applied, r.LogStart, r.HighWatermark, r.Hash, list(r.Voters), list(r.Learners), failure)
-	}
-}
-
-func newGroup(o *options) *cobra.Command {
-	cmd := &cobra.Command{Use: "group", Short: "Look at Raft groups", Args: cobra.NoArgs, RunE: needCommand}
-	cmd.AddCommand(&cobra.Command{
-		Use:   "describe ID",
-		Short: "Show the state of every replica of a group; 1 is the metadata group",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := strconv.ParseUint(args[0], 10, 64)
-			if err != nil {
-				return usage(fmt.Errorf("a group is a number, not %q", args[0]))
-			}
-			return o.call(cmd, func(ctx context.Context, c *client.Client) error {
-				resp, err := c.DescribeGroup(ctx, id)
-				if err != nil {
-					return err
-				}
-				g := groupOf(resp)
-				return o.print(cmd.OutOrStdout(), g, g.text)
-			})
-		},
-	})
-	return cmd
 }

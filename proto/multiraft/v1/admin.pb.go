@@ -92,6 +92,63 @@ func (ReplicaRole) EnumDescriptor() ([]byte, []int) {
 	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// MemberState is how a leader sends entries to a member.
+type MemberState int32
+
+const (
+	// Not known: the replica does not lead.
+	MemberState_MEMBER_STATE_UNSPECIFIED MemberState = 0
+	// One message at a time, to find out where the member's log ends.
+	MemberState_MEMBER_STATE_PROBE MemberState = 1
+	// As fast as they come.
+	MemberState_MEMBER_STATE_REPLICATE MemberState = 2
+	// After a snapshot, which is on its way.
+	MemberState_MEMBER_STATE_SNAPSHOT MemberState = 3
+)
+
+// Enum value maps for MemberState.
+var (
+	MemberState_name = map[int32]string{
+		0: "MEMBER_STATE_UNSPECIFIED",
+		1: "MEMBER_STATE_PROBE",
+		2: "MEMBER_STATE_REPLICATE",
+		3: "MEMBER_STATE_SNAPSHOT",
+	}
+	MemberState_value = map[string]int32{
+		"MEMBER_STATE_UNSPECIFIED": 0,
+		"MEMBER_STATE_PROBE":       1,
+		"MEMBER_STATE_REPLICATE":   2,
+		"MEMBER_STATE_SNAPSHOT":    3,
+	}
+)
+
+func (x MemberState) Enum() *MemberState {
+	p := new(MemberState)
+	*p = x
+	return p
+}
+
+func (x MemberState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MemberState) Descriptor() protoreflect.EnumDescriptor {
+	return file_multiraft_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (MemberState) Type() protoreflect.EnumType {
+	return &file_multiraft_v1_admin_proto_enumTypes[1]
+}
+
+func (x MemberState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MemberState.Descriptor instead.
+func (MemberState) EnumDescriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
 // DiskSpace says how much room a node's disk has.
 type DiskSpace int32
 
@@ -133,11 +190,11 @@ func (x DiskSpace) String() string {
 }
 
 func (DiskSpace) Descriptor() protoreflect.EnumDescriptor {
-	return file_multiraft_v1_admin_proto_enumTypes[1].Descriptor()
+	return file_multiraft_v1_admin_proto_enumTypes[2].Descriptor()
 }
 
 func (DiskSpace) Type() protoreflect.EnumType {
-	return &file_multiraft_v1_admin_proto_enumTypes[1]
+	return &file_multiraft_v1_admin_proto_enumTypes[2]
 }
 
 func (x DiskSpace) Number() protoreflect.EnumNumber {
@@ -146,7 +203,7 @@ func (x DiskSpace) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DiskSpace.Descriptor instead.
 func (DiskSpace) EnumDescriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{2}
 }
 
 // CreateTopicRequest describes the topic wanted.
@@ -1292,7 +1349,14 @@ type ReplicaStatus struct {
 	// First index in its log.
 	FirstIndex uint64 `protobuf:"varint,51,opt,name=first_index,json=firstIndex,proto3" json:"first_index,omitempty"`
 	// A write of it has not been synced for an election timeout.
-	Stalled       bool `protobuf:"varint,52,opt,name=stalled,proto3" json:"stalled,omitempty"`
+	Stalled bool `protobuf:"varint,52,opt,name=stalled,proto3" json:"stalled,omitempty"`
+	// Nothing has been under way for an election timeout: no append, read, change, transfer or snapshot, and no member
+	// is behind.
+	Quiet bool `protobuf:"varint,80,opt,name=quiet,proto3" json:"quiet,omitempty"`
+	// Messages in its mailbox.
+	MailboxMessages uint32 `protobuf:"varint,81,opt,name=mailbox_messages,json=mailboxMessages,proto3" json:"mailbox_messages,omitempty"`
+	// What only the replica itself knows; absent when it was not asked for, or when the replica did not answer.
+	Detail        *ReplicaDetail `protobuf:"bytes,82,opt,name=detail,proto3" json:"detail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1474,6 +1538,372 @@ func (x *ReplicaStatus) GetStalled() bool {
 	return false
 }
 
+func (x *ReplicaStatus) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
+}
+
+func (x *ReplicaStatus) GetMailboxMessages() uint32 {
+	if x != nil {
+		return x.MailboxMessages
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetDetail() *ReplicaDetail {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+// ReplicaDetail is a replica's own account, given between two messages of its mailbox.
+type ReplicaDetail struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who it votes for in its term; 0 = nobody yet.
+	Vote uint64 `protobuf:"varint,1,opt,name=vote,proto3" json:"vote,omitempty"`
+	// The members, by replica id. Only a leader knows how far they are.
+	Members []*MemberProgress `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// The last entries of its log, the newest last.
+	Entries []*EntrySummary `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	// Appends and commands proposed and not applied.
+	ProposalsWaiting uint32 `protobuf:"varint,4,opt,name=proposals_waiting,json=proposalsWaiting,proto3" json:"proposals_waiting,omitempty"`
+	// Reads of the end that wait for a majority.
+	ReadsWaiting uint32 `protobuf:"varint,5,opt,name=reads_waiting,json=readsWaiting,proto3" json:"reads_waiting,omitempty"`
+	// Readers that wait for records.
+	ReadersWaiting uint32 `protobuf:"varint,6,opt,name=readers_waiting,json=readersWaiting,proto3" json:"readers_waiting,omitempty"`
+	// Writes given to the log and not synced yet.
+	WritesUnsynced uint32 `protobuf:"varint,7,opt,name=writes_unsynced,json=writesUnsynced,proto3" json:"writes_unsynced,omitempty"`
+	// Snapshots that it sends.
+	SnapshotsSending uint32 `protobuf:"varint,8,opt,name=snapshots_sending,json=snapshotsSending,proto3" json:"snapshots_sending,omitempty"`
+	// It receives a snapshot.
+	SnapshotReceiving bool `protobuf:"varint,9,opt,name=snapshot_receiving,json=snapshotReceiving,proto3" json:"snapshot_receiving,omitempty"`
+	// Generation of its keys: one more with each snapshot that took their place.
+	Generation    uint64 `protobuf:"varint,10,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaDetail) Reset() {
+	*x = ReplicaDetail{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaDetail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaDetail) ProtoMessage() {}
+
+func (x *ReplicaDetail) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaDetail.ProtoReflect.Descriptor instead.
+func (*ReplicaDetail) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReplicaDetail) GetVote() uint64 {
+	if x != nil {
+		return x.Vote
+	}
+	return 0
+}
+
+func (x *ReplicaDetail) GetMembers() []*MemberProgress {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ReplicaDetail) GetEntries() []*EntrySummary {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ReplicaDetail) GetProposalsWaiting() uint32 {
+	if x != nil {
+		return x.ProposalsWaiting
+	}
+	return 0
+}
+
+func (x *ReplicaDetail) GetReadsWaiting() uint32 {
+	if x != nil {
+		return x.ReadsWaiting
+	}
+	return 0
+}
+
+func (x *ReplicaDetail) GetReadersWaiting() uint32 {
+	if x != nil {
+		return x.ReadersWaiting
+	}
+	return 0
+}
+
+func (x *ReplicaDetail) GetWritesUnsynced() uint32 {
+	if x != nil {
+		return x.WritesUnsynced
+	}
+	return 0
+}
+
+func (x *ReplicaDetail) GetSnapshotsSending() uint32 {
+	if x != nil {
+		return x.SnapshotsSending
+	}
+	return 0
+}
+
+func (x *ReplicaDetail) GetSnapshotReceiving() bool {
+	if x != nil {
+		return x.SnapshotReceiving
+	}
+	return false
+}
+
+func (x *ReplicaDetail) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+// MemberProgress is one member of a group.
+type MemberProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id in the group.
+	ReplicaId uint64 `protobuf:"varint,1,opt,name=replica_id,json=replicaId,proto3" json:"replica_id,omitempty"`
+	// Its node.
+	NodeId uint64 `protobuf:"varint,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// It votes.
+	Voter bool `protobuf:"varint,3,opt,name=voter,proto3" json:"voter,omitempty"`
+	// How entries are sent to it.
+	State MemberState `protobuf:"varint,4,opt,name=state,proto3,enum=multiraft.v1.MemberState" json:"state,omitempty"`
+	// Last index that it has durably.
+	Match uint64 `protobuf:"varint,5,opt,name=match,proto3" json:"match,omitempty"`
+	// Index of the next entry to send.
+	Next uint64 `protobuf:"varint,6,opt,name=next,proto3" json:"next,omitempty"`
+	// It was heard of within the last election timeout.
+	Active bool `protobuf:"varint,7,opt,name=active,proto3" json:"active,omitempty"`
+	// Nothing is sent to it until it answers.
+	Paused bool `protobuf:"varint,8,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Messages with entries on their way to it.
+	Inflight uint32 `protobuf:"varint,9,opt,name=inflight,proto3" json:"inflight,omitempty"`
+	// Index of the snapshot that is on its way to it; 0 = none.
+	PendingSnapshot uint64 `protobuf:"varint,10,opt,name=pending_snapshot,json=pendingSnapshot,proto3" json:"pending_snapshot,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *MemberProgress) Reset() {
+	*x = MemberProgress{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberProgress) ProtoMessage() {}
+
+func (x *MemberProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberProgress.ProtoReflect.Descriptor instead.
+func (*MemberProgress) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *MemberProgress) GetReplicaId() uint64 {
+	if x != nil {
+		return x.ReplicaId
+	}
+	return 0
+}
+
+func (x *MemberProgress) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *MemberProgress) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *MemberProgress) GetState() MemberState {
+	if x != nil {
+		return x.State
+	}
+	return MemberState_MEMBER_STATE_UNSPECIFIED
+}
+
+func (x *MemberProgress) GetMatch() uint64 {
+	if x != nil {
+		return x.Match
+	}
+	return 0
+}
+
+func (x *MemberProgress) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *MemberProgress) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *MemberProgress) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *MemberProgress) GetInflight() uint32 {
+	if x != nil {
+		return x.Inflight
+	}
+	return 0
+}
+
+func (x *MemberProgress) GetPendingSnapshot() uint64 {
+	if x != nil {
+		return x.PendingSnapshot
+	}
+	return 0
+}
+
+// EntrySummary is one entry of a group's log, without what is in it.
+type EntrySummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its index.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// Its term.
+	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// "appends", "empty", "membership change" or "undecodable".
+	Kind string `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Appends or commands in it.
+	Appends uint32 `protobuf:"varint,4,opt,name=appends,proto3" json:"appends,omitempty"`
+	// Its size.
+	Bytes uint32 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// When its leader took it; milliseconds since 1970, 0 = it does not say.
+	TimeMs        int64 `protobuf:"varint,6,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EntrySummary) Reset() {
+	*x = EntrySummary{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EntrySummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EntrySummary) ProtoMessage() {}
+
+func (x *EntrySummary) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EntrySummary.ProtoReflect.Descriptor instead.
+func (*EntrySummary) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *EntrySummary) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *EntrySummary) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *EntrySummary) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *EntrySummary) GetAppends() uint32 {
+	if x != nil {
+		return x.Appends
+	}
+	return 0
+}
+
+func (x *EntrySummary) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *EntrySummary) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
 // DescribeGroupResponse describes one group.
 type DescribeGroupResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1491,7 +1921,7 @@ type DescribeGroupResponse struct {
 
 func (x *DescribeGroupResponse) Reset() {
 	*x = DescribeGroupResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1933,7 @@ func (x *DescribeGroupResponse) String() string {
 func (*DescribeGroupResponse) ProtoMessage() {}
 
 func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1946,7 @@ func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
 func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DescribeGroupResponse) GetGroupId() uint64 {
@@ -1551,14 +1981,16 @@ func (x *DescribeGroupResponse) GetReplicas() []*ReplicaStatus {
 type NodeStatusRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only these; empty = all.
-	GroupIds      []uint64 `protobuf:"varint,1,rep,packed,name=group_ids,json=groupIds,proto3" json:"group_ids,omitempty"`
+	GroupIds []uint64 `protobuf:"varint,1,rep,packed,name=group_ids,json=groupIds,proto3" json:"group_ids,omitempty"`
+	// Ask the replicas themselves for their details; only with group_ids, at most 16.
+	Detail        bool `protobuf:"varint,80,opt,name=detail,proto3" json:"detail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeStatusRequest) Reset() {
 	*x = NodeStatusRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +2002,7 @@ func (x *NodeStatusRequest) String() string {
 func (*NodeStatusRequest) ProtoMessage() {}
 
 func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +2015,7 @@ func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*NodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NodeStatusRequest) GetGroupIds() []uint64 {
@@ -1591,6 +2023,13 @@ func (x *NodeStatusRequest) GetGroupIds() []uint64 {
 		return x.GroupIds
 	}
 	return nil
+}
+
+func (x *NodeStatusRequest) GetDetail() bool {
+	if x != nil {
+		return x.Detail
+	}
+	return false
 }
 
 // NodeStatusResponse is a node's own view.
@@ -1618,7 +2057,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +2069,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +2082,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeStatusResponse) GetNodeId() uint64 {
@@ -1723,7 +2162,7 @@ type RegisterNodeRequest struct {
 
 func (x *RegisterNodeRequest) Reset() {
 	*x = RegisterNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +2174,7 @@ func (x *RegisterNodeRequest) String() string {
 func (*RegisterNodeRequest) ProtoMessage() {}
 
 func (x *RegisterNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +2187,7 @@ func (x *RegisterNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNodeRequest.ProtoReflect.Descriptor instead.
 func (*RegisterNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RegisterNodeRequest) GetNodeId() uint64 {
@@ -1802,7 +2241,7 @@ type RegisterNodeResponse struct {
 
 func (x *RegisterNodeResponse) Reset() {
 	*x = RegisterNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2253,7 @@ func (x *RegisterNodeResponse) String() string {
 func (*RegisterNodeResponse) ProtoMessage() {}
 
 func (x *RegisterNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2266,7 @@ func (x *RegisterNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNodeResponse.ProtoReflect.Descriptor instead.
 func (*RegisterNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 // JoinNodeRequest describes a node that wants to be a member.
@@ -1847,7 +2286,7 @@ type JoinNodeRequest struct {
 
 func (x *JoinNodeRequest) Reset() {
 	*x = JoinNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2298,7 @@ func (x *JoinNodeRequest) String() string {
 func (*JoinNodeRequest) ProtoMessage() {}
 
 func (x *JoinNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2311,7 @@ func (x *JoinNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinNodeRequest.ProtoReflect.Descriptor instead.
 func (*JoinNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinNodeRequest) GetStoreId() string {
@@ -1918,7 +2357,7 @@ type JoinNodeResponse struct {
 
 func (x *JoinNodeResponse) Reset() {
 	*x = JoinNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2369,7 @@ func (x *JoinNodeResponse) String() string {
 func (*JoinNodeResponse) ProtoMessage() {}
 
 func (x *JoinNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2382,7 @@ func (x *JoinNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinNodeResponse.ProtoReflect.Descriptor instead.
 func (*JoinNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JoinNodeResponse) GetClusterId() string {
@@ -1980,7 +2419,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2431,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2444,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DrainNodeRequest) GetNodeId() uint64 {
@@ -2043,7 +2482,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2494,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2507,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DrainNodeResponse) GetReplicasLeft() uint32 {
@@ -2126,7 +2565,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2577,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2590,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() uint64 {
@@ -2177,7 +2616,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2628,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2641,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 // CanStopRequest names a node.
@@ -2216,7 +2655,7 @@ type CanStopRequest struct {
 
 func (x *CanStopRequest) Reset() {
 	*x = CanStopRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2667,7 @@ func (x *CanStopRequest) String() string {
 func (*CanStopRequest) ProtoMessage() {}
 
 func (x *CanStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2680,7 @@ func (x *CanStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanStopRequest.ProtoReflect.Descriptor instead.
 func (*CanStopRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CanStopRequest) GetNodeId() uint64 {
@@ -2264,7 +2703,7 @@ type CanStopResponse struct {
 
 func (x *CanStopResponse) Reset() {
 	*x = CanStopResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2715,7 @@ func (x *CanStopResponse) String() string {
 func (*CanStopResponse) ProtoMessage() {}
 
 func (x *CanStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2728,7 @@ func (x *CanStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanStopResponse.ProtoReflect.Descriptor instead.
 func (*CanStopResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CanStopResponse) GetCanStop() bool {
@@ -2325,7 +2764,7 @@ type MovePartitionRequest struct {
 
 func (x *MovePartitionRequest) Reset() {
 	*x = MovePartitionRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2776,7 @@ func (x *MovePartitionRequest) String() string {
 func (*MovePartitionRequest) ProtoMessage() {}
 
 func (x *MovePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2789,7 @@ func (x *MovePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionRequest.ProtoReflect.Descriptor instead.
 func (*MovePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MovePartitionRequest) GetTopic() string {
@@ -2407,7 +2846,7 @@ type MovePartitionResponse struct {
 
 func (x *MovePartitionResponse) Reset() {
 	*x = MovePartitionResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2858,7 @@ func (x *MovePartitionResponse) String() string {
 func (*MovePartitionResponse) ProtoMessage() {}
 
 func (x *MovePartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2871,7 @@ func (x *MovePartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionResponse.ProtoReflect.Descriptor instead.
 func (*MovePartitionResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MovePartitionResponse) GetTargetId() uint64 {
@@ -2485,7 +2924,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2936,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2949,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TransferLeaderRequest) GetTopic() string {
@@ -2545,7 +2984,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2996,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +3009,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TransferLeaderResponse) GetLeader() uint64 {
@@ -2660,7 +3099,7 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x124\n" +
 	"\areasons\x18\x02 \x03(\v2\x1a.multiraft.v1.HealthReasonR\areasons\"1\n" +
 	"\x14DescribeGroupRequest\x12\x19\n" +
-	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\"\xd8\x04\n" +
+	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\"\xce\x05\n" +
 	"\rReplicaStatus\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12\x1d\n" +
@@ -2686,14 +3125,52 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\frecord_bytes\x182 \x01(\x03R\vrecordBytes\x12\x1f\n" +
 	"\vfirst_index\x183 \x01(\x04R\n" +
 	"firstIndex\x12\x18\n" +
-	"\astalled\x184 \x01(\bR\astalled\"\x9f\x01\n" +
+	"\astalled\x184 \x01(\bR\astalled\x12\x14\n" +
+	"\x05quiet\x18P \x01(\bR\x05quiet\x12)\n" +
+	"\x10mailbox_messages\x18Q \x01(\rR\x0fmailboxMessages\x123\n" +
+	"\x06detail\x18R \x01(\v2\x1b.multiraft.v1.ReplicaDetailR\x06detail\"\xb1\x03\n" +
+	"\rReplicaDetail\x12\x12\n" +
+	"\x04vote\x18\x01 \x01(\x04R\x04vote\x126\n" +
+	"\amembers\x18\x02 \x03(\v2\x1c.multiraft.v1.MemberProgressR\amembers\x124\n" +
+	"\aentries\x18\x03 \x03(\v2\x1a.multiraft.v1.EntrySummaryR\aentries\x12+\n" +
+	"\x11proposals_waiting\x18\x04 \x01(\rR\x10proposalsWaiting\x12#\n" +
+	"\rreads_waiting\x18\x05 \x01(\rR\freadsWaiting\x12'\n" +
+	"\x0freaders_waiting\x18\x06 \x01(\rR\x0ereadersWaiting\x12'\n" +
+	"\x0fwrites_unsynced\x18\a \x01(\rR\x0ewritesUnsynced\x12+\n" +
+	"\x11snapshots_sending\x18\b \x01(\rR\x10snapshotsSending\x12-\n" +
+	"\x12snapshot_receiving\x18\t \x01(\bR\x11snapshotReceiving\x12\x1e\n" +
+	"\n" +
+	"generation\x18\n" +
+	" \x01(\x04R\n" +
+	"generation\"\xb0\x02\n" +
+	"\x0eMemberProgress\x12\x1d\n" +
+	"\n" +
+	"replica_id\x18\x01 \x01(\x04R\treplicaId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\x04R\x06nodeId\x12\x14\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\x12/\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x19.multiraft.v1.MemberStateR\x05state\x12\x14\n" +
+	"\x05match\x18\x05 \x01(\x04R\x05match\x12\x12\n" +
+	"\x04next\x18\x06 \x01(\x04R\x04next\x12\x16\n" +
+	"\x06active\x18\a \x01(\bR\x06active\x12\x16\n" +
+	"\x06paused\x18\b \x01(\bR\x06paused\x12\x1a\n" +
+	"\binflight\x18\t \x01(\rR\binflight\x12)\n" +
+	"\x10pending_snapshot\x18\n" +
+	" \x01(\x04R\x0fpendingSnapshot\"\x95\x01\n" +
+	"\fEntrySummary\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x18\n" +
+	"\aappends\x18\x04 \x01(\rR\aappends\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\rR\x05bytes\x12\x17\n" +
+	"\atime_ms\x18\x06 \x01(\x03R\x06timeMs\"\x9f\x01\n" +
 	"\x15DescribeGroupResponse\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\rR\tpartition\x127\n" +
-	"\breplicas\x18\x04 \x03(\v2\x1b.multiraft.v1.ReplicaStatusR\breplicas\"0\n" +
+	"\breplicas\x18\x04 \x03(\v2\x1b.multiraft.v1.ReplicaStatusR\breplicas\"H\n" +
 	"\x11NodeStatusRequest\x12\x1b\n" +
-	"\tgroup_ids\x18\x01 \x03(\x04R\bgroupIds\"\xeb\x02\n" +
+	"\tgroup_ids\x18\x01 \x03(\x04R\bgroupIds\x12\x16\n" +
+	"\x06detail\x18P \x01(\bR\x06detail\"\xeb\x02\n" +
 	"\x12NodeStatusResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12!\n" +
 	"\fstart_number\x18\x02 \x01(\x04R\vstartNumber\x127\n" +
@@ -2769,7 +3246,12 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x16REPLICA_ROLE_CANDIDATE\x10\x03\x12\x17\n" +
 	"\x13REPLICA_ROLE_LEADER\x10\x04\x12\x18\n" +
 	"\x14REPLICA_ROLE_LEARNER\x10\x05\x12\x17\n" +
-	"\x13REPLICA_ROLE_FAILED\x10\x06*h\n" +
+	"\x13REPLICA_ROLE_FAILED\x10\x06*z\n" +
+	"\vMemberState\x12\x1c\n" +
+	"\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12MEMBER_STATE_PROBE\x10\x01\x12\x1a\n" +
+	"\x16MEMBER_STATE_REPLICATE\x10\x02\x12\x19\n" +
+	"\x15MEMBER_STATE_SNAPSHOT\x10\x03*h\n" +
 	"\tDiskSpace\x12\x1a\n" +
 	"\x16DISK_SPACE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISK_SPACE_ENOUGH\x10\x01\x12\x12\n" +
@@ -2808,96 +3290,104 @@ func file_multiraft_v1_admin_proto_rawDescGZIP() []byte {
 	return file_multiraft_v1_admin_proto_rawDescData
 }
 
-var file_multiraft_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_multiraft_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_multiraft_v1_admin_proto_goTypes = []any{
 	(ReplicaRole)(0),               // 0: multiraft.v1.ReplicaRole
-	(DiskSpace)(0),                 // 1: multiraft.v1.DiskSpace
-	(*CreateTopicRequest)(nil),     // 2: multiraft.v1.CreateTopicRequest
-	(*Retention)(nil),              // 3: multiraft.v1.Retention
-	(*AlterTopicRequest)(nil),      // 4: multiraft.v1.AlterTopicRequest
-	(*AlterTopicResponse)(nil),     // 5: multiraft.v1.AlterTopicResponse
-	(*DeleteTopicRequest)(nil),     // 6: multiraft.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),    // 7: multiraft.v1.DeleteTopicResponse
-	(*CreateTopicResponse)(nil),    // 8: multiraft.v1.CreateTopicResponse
-	(*ListTopicsRequest)(nil),      // 9: multiraft.v1.ListTopicsRequest
-	(*TopicSummary)(nil),           // 10: multiraft.v1.TopicSummary
-	(*ListTopicsResponse)(nil),     // 11: multiraft.v1.ListTopicsResponse
-	(*ClusterStatusRequest)(nil),   // 12: multiraft.v1.ClusterStatusRequest
-	(*NodeInfo)(nil),               // 13: multiraft.v1.NodeInfo
-	(*ClusterStatusResponse)(nil),  // 14: multiraft.v1.ClusterStatusResponse
-	(*ClusterHealthRequest)(nil),   // 15: multiraft.v1.ClusterHealthRequest
-	(*HealthReason)(nil),           // 16: multiraft.v1.HealthReason
-	(*ClusterHealthResponse)(nil),  // 17: multiraft.v1.ClusterHealthResponse
-	(*DescribeGroupRequest)(nil),   // 18: multiraft.v1.DescribeGroupRequest
-	(*ReplicaStatus)(nil),          // 19: multiraft.v1.ReplicaStatus
-	(*DescribeGroupResponse)(nil),  // 20: multiraft.v1.DescribeGroupResponse
-	(*NodeStatusRequest)(nil),      // 21: multiraft.v1.NodeStatusRequest
-	(*NodeStatusResponse)(nil),     // 22: multiraft.v1.NodeStatusResponse
-	(*RegisterNodeRequest)(nil),    // 23: multiraft.v1.RegisterNodeRequest
-	(*RegisterNodeResponse)(nil),   // 24: multiraft.v1.RegisterNodeResponse
-	(*JoinNodeRequest)(nil),        // 25: multiraft.v1.JoinNodeRequest
-	(*JoinNodeResponse)(nil),       // 26: multiraft.v1.JoinNodeResponse
-	(*DrainNodeRequest)(nil),       // 27: multiraft.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),      // 28: multiraft.v1.DrainNodeResponse
-	(*RemoveNodeRequest)(nil),      // 29: multiraft.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),     // 30: multiraft.v1.RemoveNodeResponse
-	(*CanStopRequest)(nil),         // 31: multiraft.v1.CanStopRequest
-	(*CanStopResponse)(nil),        // 32: multiraft.v1.CanStopResponse
-	(*MovePartitionRequest)(nil),   // 33: multiraft.v1.MovePartitionRequest
-	(*MovePartitionResponse)(nil),  // 34: multiraft.v1.MovePartitionResponse
-	(*TransferLeaderRequest)(nil),  // 35: multiraft.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 36: multiraft.v1.TransferLeaderResponse
+	(MemberState)(0),               // 1: multiraft.v1.MemberState
+	(DiskSpace)(0),                 // 2: multiraft.v1.DiskSpace
+	(*CreateTopicRequest)(nil),     // 3: multiraft.v1.CreateTopicRequest
+	(*Retention)(nil),              // 4: multiraft.v1.Retention
+	(*AlterTopicRequest)(nil),      // 5: multiraft.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),     // 6: multiraft.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),     // 7: multiraft.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),    // 8: multiraft.v1.DeleteTopicResponse
+	(*CreateTopicResponse)(nil),    // 9: multiraft.v1.CreateTopicResponse
+	(*ListTopicsRequest)(nil),      // 10: multiraft.v1.ListTopicsRequest
+	(*TopicSummary)(nil),           // 11: multiraft.v1.TopicSummary
+	(*ListTopicsResponse)(nil),     // 12: multiraft.v1.ListTopicsResponse
+	(*ClusterStatusRequest)(nil),   // 13: multiraft.v1.ClusterStatusRequest
+	(*NodeInfo)(nil),               // 14: multiraft.v1.NodeInfo
+	(*ClusterStatusResponse)(nil),  // 15: multiraft.v1.ClusterStatusResponse
+	(*ClusterHealthRequest)(nil),   // 16: multiraft.v1.ClusterHealthRequest
+	(*HealthReason)(nil),           // 17: multiraft.v1.HealthReason
+	(*ClusterHealthResponse)(nil),  // 18: multiraft.v1.ClusterHealthResponse
+	(*DescribeGroupRequest)(nil),   // 19: multiraft.v1.DescribeGroupRequest
+	(*ReplicaStatus)(nil),          // 20: multiraft.v1.ReplicaStatus
+	(*ReplicaDetail)(nil),          // 21: multiraft.v1.ReplicaDetail
+	(*MemberProgress)(nil),         // 22: multiraft.v1.MemberProgress
+	(*EntrySummary)(nil),           // 23: multiraft.v1.EntrySummary
+	(*DescribeGroupResponse)(nil),  // 24: multiraft.v1.DescribeGroupResponse
+	(*NodeStatusRequest)(nil),      // 25: multiraft.v1.NodeStatusRequest
+	(*NodeStatusResponse)(nil),     // 26: multiraft.v1.NodeStatusResponse
+	(*RegisterNodeRequest)(nil),    // 27: multiraft.v1.RegisterNodeRequest
+	(*RegisterNodeResponse)(nil),   // 28: multiraft.v1.RegisterNodeResponse
+	(*JoinNodeRequest)(nil),        // 29: multiraft.v1.JoinNodeRequest
+	(*JoinNodeResponse)(nil),       // 30: multiraft.v1.JoinNodeResponse
+	(*DrainNodeRequest)(nil),       // 31: multiraft.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),      // 32: multiraft.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),      // 33: multiraft.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),     // 34: multiraft.v1.RemoveNodeResponse
+	(*CanStopRequest)(nil),         // 35: multiraft.v1.CanStopRequest
+	(*CanStopResponse)(nil),        // 36: multiraft.v1.CanStopResponse
+	(*MovePartitionRequest)(nil),   // 37: multiraft.v1.MovePartitionRequest
+	(*MovePartitionResponse)(nil),  // 38: multiraft.v1.MovePartitionResponse
+	(*TransferLeaderRequest)(nil),  // 39: multiraft.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 40: multiraft.v1.TransferLeaderResponse
 }
 var file_multiraft_v1_admin_proto_depIdxs = []int32{
-	3,  // 0: multiraft.v1.CreateTopicRequest.retention:type_name -> multiraft.v1.Retention
-	3,  // 1: multiraft.v1.AlterTopicResponse.retention:type_name -> multiraft.v1.Retention
-	3,  // 2: multiraft.v1.TopicSummary.retention:type_name -> multiraft.v1.Retention
-	10, // 3: multiraft.v1.ListTopicsResponse.topics:type_name -> multiraft.v1.TopicSummary
-	13, // 4: multiraft.v1.ClusterStatusResponse.nodes:type_name -> multiraft.v1.NodeInfo
-	16, // 5: multiraft.v1.ClusterHealthResponse.reasons:type_name -> multiraft.v1.HealthReason
+	4,  // 0: multiraft.v1.CreateTopicRequest.retention:type_name -> multiraft.v1.Retention
+	4,  // 1: multiraft.v1.AlterTopicResponse.retention:type_name -> multiraft.v1.Retention
+	4,  // 2: multiraft.v1.TopicSummary.retention:type_name -> multiraft.v1.Retention
+	11, // 3: multiraft.v1.ListTopicsResponse.topics:type_name -> multiraft.v1.TopicSummary
+	14, // 4: multiraft.v1.ClusterStatusResponse.nodes:type_name -> multiraft.v1.NodeInfo
+	17, // 5: multiraft.v1.ClusterHealthResponse.reasons:type_name -> multiraft.v1.HealthReason
 	0,  // 6: multiraft.v1.ReplicaStatus.role:type_name -> multiraft.v1.ReplicaRole
-	19, // 7: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	19, // 8: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	16, // 9: multiraft.v1.NodeStatusResponse.findings:type_name -> multiraft.v1.HealthReason
-	1,  // 10: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
-	13, // 11: multiraft.v1.JoinNodeResponse.nodes:type_name -> multiraft.v1.NodeInfo
-	16, // 12: multiraft.v1.CanStopResponse.reasons:type_name -> multiraft.v1.HealthReason
-	2,  // 13: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
-	4,  // 14: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
-	6,  // 15: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
-	9,  // 16: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
-	12, // 17: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
-	15, // 18: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
-	18, // 19: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
-	21, // 20: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
-	23, // 21: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
-	25, // 22: multiraft.v1.AdminService.JoinNode:input_type -> multiraft.v1.JoinNodeRequest
-	27, // 23: multiraft.v1.AdminService.DrainNode:input_type -> multiraft.v1.DrainNodeRequest
-	29, // 24: multiraft.v1.AdminService.RemoveNode:input_type -> multiraft.v1.RemoveNodeRequest
-	31, // 25: multiraft.v1.AdminService.CanStop:input_type -> multiraft.v1.CanStopRequest
-	33, // 26: multiraft.v1.AdminService.MovePartition:input_type -> multiraft.v1.MovePartitionRequest
-	35, // 27: multiraft.v1.AdminService.TransferLeader:input_type -> multiraft.v1.TransferLeaderRequest
-	8,  // 28: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
-	5,  // 29: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
-	7,  // 30: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
-	11, // 31: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
-	14, // 32: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
-	17, // 33: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
-	20, // 34: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
-	22, // 35: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
-	24, // 36: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
-	26, // 37: multiraft.v1.AdminService.JoinNode:output_type -> multiraft.v1.JoinNodeResponse
-	28, // 38: multiraft.v1.AdminService.DrainNode:output_type -> multiraft.v1.DrainNodeResponse
-	30, // 39: multiraft.v1.AdminService.RemoveNode:output_type -> multiraft.v1.RemoveNodeResponse
-	32, // 40: multiraft.v1.AdminService.CanStop:output_type -> multiraft.v1.CanStopResponse
-	34, // 41: multiraft.v1.AdminService.MovePartition:output_type -> multiraft.v1.MovePartitionResponse
-	36, // 42: multiraft.v1.AdminService.TransferLeader:output_type -> multiraft.v1.TransferLeaderResponse
-	28, // [28:43] is the sub-list for method output_type
-	13, // [13:28] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	21, // 7: multiraft.v1.ReplicaStatus.detail:type_name -> multiraft.v1.ReplicaDetail
+	22, // 8: multiraft.v1.ReplicaDetail.members:type_name -> multiraft.v1.MemberProgress
+	23, // 9: multiraft.v1.ReplicaDetail.entries:type_name -> multiraft.v1.EntrySummary
+	1,  // 10: multiraft.v1.MemberProgress.state:type_name -> multiraft.v1.MemberState
+	20, // 11: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
+	20, // 12: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
+	17, // 13: multiraft.v1.NodeStatusResponse.findings:type_name -> multiraft.v1.HealthReason
+	2,  // 14: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
+	14, // 15: multiraft.v1.JoinNodeResponse.nodes:type_name -> multiraft.v1.NodeInfo
+	17, // 16: multiraft.v1.CanStopResponse.reasons:type_name -> multiraft.v1.HealthReason
+	3,  // 17: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
+	5,  // 18: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
+	7,  // 19: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
+	10, // 20: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
+	13, // 21: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
+	16, // 22: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
+	19, // 23: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
+	25, // 24: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
+	27, // 25: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
+	29, // 26: multiraft.v1.AdminService.JoinNode:input_type -> multiraft.v1.JoinNodeRequest
+	31, // 27: multiraft.v1.AdminService.DrainNode:input_type -> multiraft.v1.DrainNodeRequest
+	33, // 28: multiraft.v1.AdminService.RemoveNode:input_type -> multiraft.v1.RemoveNodeRequest
+	35, // 29: multiraft.v1.AdminService.CanStop:input_type -> multiraft.v1.CanStopRequest
+	37, // 30: multiraft.v1.AdminService.MovePartition:input_type -> multiraft.v1.MovePartitionRequest
+	39, // 31: multiraft.v1.AdminService.TransferLeader:input_type -> multiraft.v1.TransferLeaderRequest
+	9,  // 32: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
+	6,  // 33: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
+	8,  // 34: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
+	12, // 35: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
+	15, // 36: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
+	18, // 37: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
+	24, // 38: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
+	26, // 39: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
+	28, // 40: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
+	30, // 41: multiraft.v1.AdminService.JoinNode:output_type -> multiraft.v1.JoinNodeResponse
+	32, // 42: multiraft.v1.AdminService.DrainNode:output_type -> multiraft.v1.DrainNodeResponse
+	34, // 43: multiraft.v1.AdminService.RemoveNode:output_type -> multiraft.v1.RemoveNodeResponse
+	36, // 44: multiraft.v1.AdminService.CanStop:output_type -> multiraft.v1.CanStopResponse
+	38, // 45: multiraft.v1.AdminService.MovePartition:output_type -> multiraft.v1.MovePartitionResponse
+	40, // 46: multiraft.v1.AdminService.TransferLeader:output_type -> multiraft.v1.TransferLeaderResponse
+	32, // [32:47] is the sub-list for method output_type
+	17, // [17:32] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_multiraft_v1_admin_proto_init() }
@@ -2918,8 +3408,8 @@ func file_multiraft_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multiraft_v1_admin_proto_rawDesc), len(file_multiraft_v1_admin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   35,
+			NumEnums:      3,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
