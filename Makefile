@@ -58,11 +58,12 @@ lint-proto: deps
 	done
 
 # The image is what clients and nodes in the field may rely on; it only moves forward. To break it knowingly, delete it first and say so in the commit.
-gen: deps ## generated Go and the image of the wire formats, from proto/**.proto
+gen: deps ## generated Go and the image of the wire formats, from proto/**.proto; pages of docs/ that are made from code
 	cd proto && $(BUF) lint
 	cd proto && if [ -e image.binpb ]; then $(BUF) breaking --against image.binpb; fi
 	cd proto && $(BUF) generate
 	cd proto && $(BUF) build --exclude-source-info -o image.binpb
+	go test ./node ./cmd/multiraftd -run '^TestThePageOn' -update
 
 demo: build ## the guarantee, shown: real lines appended while leaders are killed with -9 (3 minutes; ARGS='-lines 200000 -kills 3')
 	@go build -o bin/demo ./deploy/demo

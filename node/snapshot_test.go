@@ -93,7 +93,7 @@ func (a *away) start(id raftcore.NodeID, mu sync.Locker) {
 	}
 	n, err := Start(a.ctx, Config{
 		ID: id, KV: kv, Bootstrap: a.peers, ElectionTimeout: a.silence, ClientAddr: a.clients[id],
-		PeerAddr: a.listen[id], AdvertisePeer: a.peers[id], SnapshotBytesPerSecond: a.rate, metadataKeep: a.keep,
+		PeerAddr: a.listen[id], AdvertisePeer: a.peers[id], HTTPAddr: "127.0.0.1:0", SnapshotBytesPerSecond: a.rate, metadataKeep: a.keep,
 	})
 	if err != nil {
 		a.t.Error(err)

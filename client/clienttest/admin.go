@@ -119,7 +119,24 @@ func (s *adminService) DescribeGroup(_ context.Context, req *multiraftv1.Describ
 	resp := &multiraftv1.DescribeGroupResponse{GroupId: 1}
 	for _, n := range s.c.nodes {
 		resp.Replicas = append(resp.Replicas, &multiraftv1.ReplicaStatus{GroupId: 1, NodeId: n.id, ReplicaId: n.id, Term: 2, Leader: 1,
-			Role: multiraftv1.ReplicaRole_REPLICA_ROLE_FOLLOWER, LastIndex: 9, Commit: 9, Applied: 9, Hash: 0xabc, Voters: s.c.ids()})
+			Role: multiraftv1.ReplicaRole_REPLICA_ROLE_FOLLOWER, LastIndex: 9, Commit: 9, Applied: 9, Hash: 0xabc, Voters: s.c.ids(),
+			Quiet: true, Detail: s.detailOf(n.id)})
+		if n.id == 1 {
+			resp.Replicas[len(resp.Replicas)-1].Role = multiraftv1.ReplicaRole_REPLICA_ROLE_LEADER
+		}
 	}
 	return resp, nil
+}
+
+// detailOf is a replica's own account: it has voted for the leader, which knows how far all are.
+func (s *adminService) detailOf(node uint64) *multiraftv1.ReplicaDetail {
+	d := &multiraftv1.ReplicaDetail{Vote: 1, Entries: []*multiraftv1.EntrySummary{{Index: 9, Term: 2, Kind: "appends", Appends: 3, Bytes: 120, TimeMs: 1_700_000_000_000}}}
+	for _, id := range s.c.ids() {
+		m := &multiraftv1.MemberProgress{ReplicaId: id, NodeId: id, Voter: true}
+		if node == 1 {
+			m.State, m.Match, m.Next, m.Active = multiraftv1.MemberState_MEMBER_STATE_REPLICATE, 9, 10, true
+		}
+		d.Members = append(d.Members, m)
+	}
+	return d
 }

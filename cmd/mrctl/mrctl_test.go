@@ -283,6 +283,9 @@ func TestTablesAndJSONHaveTheirColumns(t *testing.T) {
 		"ID CLIENT-ADDR PEER-ADDR RACK ALIVE LEADERS REPLICAS":            "node list",
 		"Under-replicated groups (0): []":                                 "cluster status",
 		"NODE REPLICA ROLE LEADER RAFT-TERM RAFT-INDEX":                   "group describe 1",
+		"NODE QUIET MAILBOX VOTE":                                         "group describe 1",
+		"2 2 true replicate 9 10 true false 0 none":                       "group describe 1",
+		"9 2 appends 3 120 2023-11-14T22:13:20.000Z":                      "group describe 1",
 	} {
 		if out := strings.Join(strings.Fields(c.must("", strings.Fields(args)...)), " "); !strings.Contains(out, columns) {
 			t.Errorf("mrctl %s: %s", args, out)
@@ -293,14 +296,15 @@ func TestTablesAndJSONHaveTheirColumns(t *testing.T) {
 		t.Errorf("describe: %+v, %v", desc, err)
 	}
 	for args, want := range map[string]string{
-		"cluster status": `"leaderless":[],"under_replicated":[]`,
-		"node list":      `[{"id":1,"client_addr":"127.0.0.1:`,
-		"topic list":     `[{"name":"orders","id":1,"partitions":2,"replicas":3,"retention_ms":0,"retention_bytes":0}]`,
-		"cluster health": `{"healthy":true,"reasons":[]}`,
-		"group describe": `"hash":"0000000000000abc"`,
+		"cluster status":  `"leaderless":[],"under_replicated":[]`,
+		"node list":       `[{"id":1,"client_addr":"127.0.0.1:`,
+		"topic list":      `[{"name":"orders","id":1,"partitions":2,"replicas":3,"retention_ms":0,"retention_bytes":0}]`,
+		"cluster health":  `{"healthy":true,"reasons":[]}`,
+		"group describe":  `"hash":"0000000000000abc"`,
+		"group describe ": `{"replica":3,"node":3,"voter":true,"state":"replicate","match":9,"next":10,"active":true,"paused":false,"inflight":0,"pending_snapshot":0}`,
 	} {
 		fields := append(strings.Fields(args), "-o", "json")
-		if args == "group describe" {
+		if strings.HasPrefix(args, "group describe") {
 			fields = append(fields, "1")
 		}
 		if out := c.must("", fields...); !strings.Contains(out, want) {

@@ -5,15 +5,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/knadh/koanf/providers/confmap"
-	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
@@ -26,118 +22,124 @@ const envPrefix = "MULTIRAFT_"
 // envOfClient is read by mrctl, not by the server: it is no unknown key.
 const envOfClient = "MULTIRAFT_ADDR"
 
-func defineStartFlags(f *pflag.FlagSet) {
-	f.String("data-dir", "", "directory for everything that the node keeps")
-	f.String("node-id", "0", "this node's `number` in --bootstrap")
-	f.String("client-addr", "", "host:port for clients")
-	f.String("peer-addr", "", "host:port for the other nodes")
-	f.String("http-addr", "", "host:port for /livez, /readyz, /metrics and /debug")
-	f.String("advertise-client", "", "what clients are told instead of --client-addr")
-	f.String("advertise-peer", "", "what the other nodes are told instead of --peer-addr")
-	f.String("bootstrap", "", "the nodes that found the cluster: 1=host:port,2=host:port,... (peer addresses)")
-	f.String("join", "", "members of a cluster to join: host:port,... (peer or client addresses)")
-	f.Duration("replace-after", 5*time.Minute, "silence after which a node's replicas are placed elsewhere; 0 = never")
-	f.String("rack", "", "where the node stands; replicas are spread over racks")
-	f.String("config", "", "YAML file with any of these settings")
-	f.Duration("election-timeout", time.Second, "silence after which a follower campaigns")
-	f.String("record-bytes-max", "4MiB", "largest record taken")
-	f.String("snapshot-rate", "64MiB", "most bytes per second of snapshots sent to, and received from, other nodes")
-	f.String("log-level", "info", "debug, info, warn or error")
-	f.String("log-format", "text", "text or json")
-	f.Bool("insecure", false, "allow --peer-addr beyond loopback, without authentication or encryption")
-}
-
-// loadConfig merges defaults, file, environment and flags, in rising order, and reports every unknown key.
+// loadConfig merges defaults, file, environment and flags, in rising order, and reports every fault at once.
 func loadConfig(flags *pflag.FlagSet, stderr io.Writer) (node.Config, *slog.Logger, error) {
-	k := koanf.New(".")
-	values := map[string]any{}
-	flags.VisitAll(func(f *pflag.Flag) { values[f.Name] = f.DefValue })
-	faults := overlayFile(flags, values)
-	faults = append(faults, overlayEnv(values)...)
-	flags.Visit(func(f *pflag.Flag) { values[f.Name] = f.Value.String() })
-	if err := k.Load(confmap.Provider(values, "\x00"), nil); err != nil {
-		return node.Config{}, nil, err
-	}
-	cfg, logger, more := build(k, stderr)
+	e, faults := gather(flags)
+	cfg, logger, more := build(e, stderr)
 	if faults = append(faults, more...); len(faults) > 0 {
 		return node.Config{}, nil, &node.UsageError{Faults: faults}
 	}
 	return cfg, logger, nil
 }
 
-func overlayFile(flags *pflag.FlagSet, values map[string]any) (faults []string) {
-	name := os.Getenv(envPrefix + "CONFIG")
-	if f := flags.Lookup("config"); f.Changed {
-		name = f.Value.String()
+// gather finds out what each setting is and who says so, without looking at what the values mean.
+func gather(flags *pflag.FlagSet) (e effective, faults []string) {
+	e = effective{}
+	for _, s := range allSettings {
+		e[s.name] = value{s.value, fromDefault}
 	}
-	if name == "" {
-		return nil
+	file := os.Getenv(envPrefix + "CONFIG")
+	if f := flags.Lookup("config"); f.Changed {
+		file = f.Value.String()
+	}
+	if file != "" {
+		faults = e.overlayFile(file)
+	}
+	faults = append(faults, e.overlayEnv()...)
+	flags.Visit(func(f *pflag.Flag) {
+		if isSetting(f.Name) {
+			e[f.Name] = value{f.Value.String(), fromFlag(f.Name)}
+		}
+	})
+	return e, faults
+}
+
+func (e effective) overlayFile(name string) (faults []string) {
+	bad := func(line int, format string, args ...any) {
+		faults = append(faults, fmt.Sprintf("%s:%d: ", name, line)+fmt.Sprintf(format, args...))
 	}
 	data, err := os.ReadFile(name)
-	var settings map[string]yaml.Node
+	var doc yaml.Node
 	if err == nil {
-		err = yaml.Unmarshal(data, &settings)
+		err = yaml.Unmarshal(data, &doc)
 	}
 	if err != nil {
 		return []string{fmt.Sprintf("--config %s: %v", name, err)}
 	}
-	for _, key := range slices.Sorted(maps.Keys(settings)) {
-		if _, known := values[key]; !known || key == "config" {
-			faults = append(faults, fmt.Sprintf("%s: unknown key %q; the keys are the flags of multiraftd start", name, key))
+	if len(doc.Content) == 0 {
+		return nil
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		bad(root.Line, "want one setting per line, such as rack: r1")
+		return faults
+	}
+	lines := map[string]int{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, n := root.Content[i], root.Content[i+1]
+		if key.Kind != yaml.ScalarNode || !isSetting(key.Value) || key.Value == "config" {
+			bad(key.Line, "unknown key %q; the keys are the flags of multiraftd start", key.Value)
 			continue
 		}
-		n := settings[key]
-		if values[key] = textOf(&n); values[key] == nil {
-			faults = append(faults, fmt.Sprintf("%s: %s must have one value, in quotes if it is empty", name, key))
+		if before, twice := lines[key.Value]; twice {
+			bad(key.Line, "%s is set in line %d already", key.Value, before)
+			continue
 		}
+		lines[key.Value] = key.Line
+		text, ok := textOf(n)
+		if !ok {
+			bad(key.Line, "%s must have one value, in quotes if it is empty", key.Value)
+			continue
+		}
+		e[key.Value] = value{text, fmt.Sprintf("%s:%d", name, key.Line)}
 	}
 	return faults
 }
 
 // textOf returns a value as it is written, as the environment and a flag give it: to YAML a rack called 1.10
-// is the number 1.1. It returns nil for null and for what is more than one value.
-func textOf(n *yaml.Node) any {
+// is the number 1.1. It is false for null and for what is more than one value.
+func textOf(n *yaml.Node) (string, bool) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
 	if n.Kind != yaml.ScalarNode || n.ShortTag() == "!!null" {
-		return nil
+		return "", false
 	}
-	return n.Value
+	return n.Value, true
 }
 
-func overlayEnv(values map[string]any) (faults []string) {
+func (e effective) overlayEnv() (faults []string) {
 	for _, kv := range os.Environ() {
-		name, value, _ := strings.Cut(kv, "=")
+		name, text, _ := strings.Cut(kv, "=")
 		if !strings.HasPrefix(name, envPrefix) || name == envOfClient {
 			continue
 		}
 		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_", "-")
-		if _, known := values[key]; !known {
+		if !isSetting(key) {
 			faults = append(faults, fmt.Sprintf("environment: unknown setting %s", name))
 			continue
 		}
-		values[key] = value
+		e[key] = value{text, "environment " + name}
 	}
 	return faults
 }
 
 // build turns the merged settings into a node.Config and reports every value that does not parse.
-func build(k *koanf.Koanf, stderr io.Writer) (cfg node.Config, logger *slog.Logger, faults []string) {
+func build(k effective, stderr io.Writer) (cfg node.Config, logger *slog.Logger, faults []string) {
 	bad := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	cfg = node.Config{
 		DataDir: k.String("data-dir"), ClientAddr: k.String("client-addr"), PeerAddr: k.String("peer-addr"), HTTPAddr: k.String("http-addr"),
 		AdvertiseClient: k.String("advertise-client"), AdvertisePeer: k.String("advertise-peer"), Rack: k.String("rack"), Version: version,
 	}
 	if id, err := strconv.ParseUint(k.String("node-id"), 10, 32); err != nil {
-		bad("--node-id %q: want a number", k.String("node-id"))
+		bad("%s %q: want a number", k.at("node-id"), k.String("node-id"))
 	} else {
 		cfg.ID = raftcore.NodeID(id)
 	}
 	var err error
 	if s := k.String("bootstrap"); s != "" {
 		if cfg.Bootstrap, err = node.ParseBootstrap(s); err != nil {
-			bad("--bootstrap: %v", err)
+			bad("%s: %v", k.at("bootstrap"), err)
 		}
 	}
 	if s := k.String("join"); s != "" {
@@ -146,29 +148,32 @@ func build(k *koanf.Koanf, stderr io.Writer) (cfg node.Config, logger *slog.Logg
 		}
 	}
 	if cfg.ReplaceAfter, err = time.ParseDuration(k.String("replace-after")); err != nil || cfg.ReplaceAfter < 0 {
-		bad("--replace-after %q: want a duration such as 5m, or 0 for never", k.String("replace-after"))
+		bad("%s %q: want a duration such as 5m, or 0 for never", k.at("replace-after"), k.String("replace-after"))
 	} else if cfg.ReplaceAfter == 0 {
 		cfg.ReplaceAfter = -1
 	}
 	if cfg.ElectionTimeout, err = time.ParseDuration(k.String("election-timeout")); err != nil {
-		bad("--election-timeout %q: want a duration such as 1s", k.String("election-timeout"))
+		bad("%s %q: want a duration such as 1s", k.at("election-timeout"), k.String("election-timeout"))
 	}
 	if cfg.RecordBytesMax, err = parseBytes(k.String("record-bytes-max")); err != nil {
-		bad("--record-bytes-max %q: %v", k.String("record-bytes-max"), err)
+		bad("%s %q: %v", k.at("record-bytes-max"), k.String("record-bytes-max"), err)
 	}
 	if cfg.SnapshotBytesPerSecond, err = parseBytes(k.String("snapshot-rate")); err != nil {
-		bad("--snapshot-rate %q: %v", k.String("snapshot-rate"), err)
+		bad("%s %q: %v", k.at("snapshot-rate"), k.String("snapshot-rate"), err)
 	}
 	if cfg.Insecure, err = strconv.ParseBool(k.String("insecure")); err != nil {
-		bad("--insecure %q: want true or false", k.String("insecure"))
+		bad("%s %q: want true or false", k.at("insecure"), k.String("insecure"))
 	}
-	if logger, err = newLogger(stderr, k.String("log-level"), k.String("log-format")); err != nil {
-		bad("%v", err)
+	logger, more := newLogger(stderr, k.String("log-level"), k.String("log-format"))
+	for _, f := range more {
+		faults = append(faults, k.locate(f))
 	}
 	cfg.Logger = logger
 	var usage *node.UsageError
 	if err := cfg.Validate(); errors.As(err, &usage) {
-		faults = append(faults, usage.Faults...)
+		for _, f := range usage.Faults {
+			faults = append(faults, k.locate(f))
+		}
 	}
 	return cfg, logger, faults
 }

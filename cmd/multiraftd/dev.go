@@ -96,11 +96,8 @@ func (o *devOptions) validate(stderr io.Writer) (*slog.Logger, error) {
 	if o.basePort < 1 || o.basePort > 65535-devHTTPOffset-devNodesMax {
 		faults = append(faults, fmt.Sprintf("--base-port %d is out of range: 1 to %d", o.basePort, 65535-devHTTPOffset-devNodesMax))
 	}
-	logger, err := newLogger(stderr, o.logLevel, "text")
-	if err != nil {
-		faults = append(faults, err.Error())
-	}
-	if len(faults) > 0 {
+	logger, more := newLogger(stderr, o.logLevel, "text")
+	if faults = append(faults, more...); len(faults) > 0 {
 		return nil, &node.UsageError{Faults: faults}
 	}
 	return logger, nil

@@ -74,20 +74,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &node.UsageError{Faults: []string{err.Error()}} })
-	root.AddCommand(startCommand(), devCommand(), versionCommand())
+	root.AddCommand(startCommand(), devCommand(), configCommand(), versionCommand())
 	started := false
 	for _, c := range root.Commands() {
-		wrapped := c.RunE
-		c.RunE = func(cmd *cobra.Command, args []string) error {
-			started = true
-			return wrapped(cmd, args)
-		}
+		markStarted(c, &started)
 	}
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintln(stderr, "multiraftd:", err)
+	complain(stderr, err)
 	code := exitCode(err)
 	if !started {
 		code = exitUsage // what cobra refuses before a command runs: an unknown command or argument
@@ -96,6 +92,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "multiraftd: see multiraftd --help")
 	}
 	return code
+}
+
+// markStarted makes a command and those below it say when they run.
+func markStarted(c *cobra.Command, started *bool) {
+	if wrapped := c.RunE; wrapped != nil {
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			*started = true
+			return wrapped(cmd, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		markStarted(sub, started)
+	}
+}
+
+// complain says why the command failed: each fault of a configuration on a line of its own.
+func complain(w io.Writer, err error) {
+	var usage *node.UsageError
+	if !errors.As(err, &usage) {
+		fmt.Fprintln(w, "multiraftd:", err)
+		return
+	}
+	for _, f := range usage.Faults {
+		fmt.Fprintln(w, "multiraftd:", f)
+	}
 }
 
 func exitCode(err error) int {

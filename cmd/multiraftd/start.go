@@ -91,17 +91,19 @@ func stopped(ctx context.Context, err error) error {
 	return err
 }
 
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+// newLogger returns the logger, or everything that is wrong with what it should be.
+func newLogger(w io.Writer, level, format string) (*slog.Logger, []string) {
+	var faults []string
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", level)
+		faults = append(faults, fmt.Sprintf("--log-level %q: want debug, info, warn or error", level))
 	}
 	opts := &slog.HandlerOptions{Level: l}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
+		return slog.New(slog.NewTextHandler(w, opts)), faults
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
+		return slog.New(slog.NewJSONHandler(w, opts)), faults
 	}
-	return nil, fmt.Errorf("--log-format %q: want text or json", format)
+	return nil, append(faults, fmt.Sprintf("--log-format %q: want text or json", format))
 }
