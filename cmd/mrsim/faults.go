@@ -47,6 +47,11 @@ const (
 	logReplaced
 	joined
 	drained
+	fullDisk
+	refusedFull
+	topicDeleted
+	topicAgain
+	balanced
 	faultKinds
 )
 
@@ -58,6 +63,7 @@ var faultNames = [faultKinds]string{
 	"partitions moved", "leaders handed over", "replicas deleted",
 	"snapshot streams broken", "snapshot chunks spoilt", "logs replaced by snapshots",
 	"nodes joined", "nodes drained",
+	"full disks", "appends refused by full disks", "topics deleted", "topics created again", "leaders moved for balance",
 }
 
 func (k faultKind) String() string { return faultNames[k] }
@@ -124,7 +130,7 @@ func drawShape(rnd *rand.Rand) shape {
 		s.entryBytesMax = 300 + rnd.IntN(1000)
 	}
 	// Swarm testing: a world without some kinds of faults reaches what those would hide.
-	for _, k := range []faultKind{cutOneWay, cutOff, split, crash, crash, crashAll, crashInCommit, writeError, readError, slowDisk, stalledDisk, clockJump, pause, goneFalse, rebirth, moved, handedOver} {
+	for _, k := range []faultKind{cutOneWay, cutOff, split, crash, crash, crashAll, crashInCommit, writeError, readError, slowDisk, stalledDisk, clockJump, pause, goneFalse, rebirth, moved, handedOver, fullDisk} {
 		if rnd.IntN(3) > 0 {
 			s.weights[k] += 1 + rnd.IntN(4)
 		}
@@ -176,6 +182,8 @@ func (w *world) inject(k faultKind) {
 		w.powerLoss(k, n)
 	case writeError, readError, slowDisk, stalledDisk:
 		w.diskFault(k, n)
+	case fullDisk:
+		w.fill(n)
 	case clockJump:
 		n.skew += w.between(-skewMax, skewMax)
 		w.fire(k, "node %d's clock jumps to %d", n.id, n.NowMillis())
@@ -421,6 +429,7 @@ func (w *world) appease() {
 	}
 	w.cuts, w.connected = map[[2]uint64]int{}, w.now
 	for _, n := range w.nodes {
+		n.empty()
 		if n.disk != nil {
 			n.disk.writesLeft, n.disk.readsLeft, n.disk.crashLeft = min(n.disk.writesLeft, 0), 0, 0
 			n.disk.slowness, n.disk.stalled = 0, w.now

@@ -151,7 +151,10 @@ func (w *world) unsettled() string {
 			return fmt.Sprintf("node %d has not confirmed the deletion of %v", n.id, orders)
 		}
 		for _, g := range n.core.Table().Groups() {
-			if p, ok := meta.Group(g); ok && !slices.ContainsFunc(p.Current, func(m metadata.Member) bool { return m.Node == id }) {
+			if g == raftcore.MetadataGroup {
+				continue
+			}
+			if p, ok := meta.Group(g); !ok || !slices.ContainsFunc(p.Current, func(m metadata.Member) bool { return m.Node == id }) {
 				return fmt.Sprintf("node %d has a replica of group %d still", n.id, g)
 			}
 		}
