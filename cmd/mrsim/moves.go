@@ -50,8 +50,25 @@ func (w *world) handOver() {
 	if w.chance(500) {
 		call.to = raftcore.NodeID(w.other(n).id)
 	}
-	n.open[call] = true
-	n.core.Dispatch(router.Routed{Group: g, Msg: &actors.Transfer{To: call.to, Reply: call}})
+	if call.to != 0 && w.faulty && w.chance(staleMille) {
+		w.askForEnds(n, g, transferDelay, 5)
+		w.after(transferDelay, func() {
+			if n.alive(call.life) {
+				w.leaveInTheDark(n, uint64(call.to), g)
+				w.transfer(call, g)
+			}
+		})
+		return
+	}
+	w.transfer(call, g)
+}
+
+// transferDelay is long enough for some reads to be answered.
+const transferDelay = 200 * time.Millisecond
+
+func (w *world) transfer(call *transferCall, g raftcore.GroupID) {
+	call.n.open[call] = true
+	call.n.core.Dispatch(router.Routed{Group: g, Msg: &actors.Transfer{To: call.to, Reply: call}})
 }
 
 type transferCall struct {

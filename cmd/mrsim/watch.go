@@ -115,6 +115,7 @@ func (w *world) watchLeader(n *node, s *actors.Status) {
 	w.leaders[at] = leader{n.id, n.life}
 	w.mix(n.id, uint64(s.Group), s.Term)
 	w.tell("node %d leads group %d in term %d, from index %d", n.id, s.Group, s.Term, s.Last)
+	w.strikeStale(n, s.Group)
 	w.strikeElected(n, s)
 }
 
