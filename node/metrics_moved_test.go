@@ -192,7 +192,8 @@ func TestEveryMetricMovesWhenWhatItMeasuresHappens(t *testing.T) {
 	m.brings("a node that comes and goes", m.joinAndDrain, "nodes", "controller_commands_total", "controller_transfers_total", "replica_membership_changes_total", "router_replicas_deleted_total")
 	m.brings("a lost leader of the metadata group", m.lostController, "transport_reports_dropped_total", "transport_reports_folded_total", "replica_leaders_gone_total")
 	m.brings("a replica that does not open", m.brokenReplica, "router_replicas_failed_total", "replicas_failed")
-	m.brings("a crowd", m.crowd, "transport_connections_refused_total")
+	m.brings("a crowd", m.crowd, "transport_shed_total", "router_shed_total")
+	m.brings("a reader that does not read", m.idleReader, "held_for_clients_bytes")
 	m.brings("an impostor", m.impostor, "raft_messages_refused_total", "raft_quarantines_total", "replica_entries_undecodable_total", "router_peer_replica_failed_total",
 		"transport_rpcs_total", "replica_snapshots_dropped_total", "replica_snapshot_chunks_refused_total")
 	m.brings("a node that is stopped with a stalled disk", m.stoppedWhileStalled, "router_proposals_abandoned_total")

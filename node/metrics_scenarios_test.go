@@ -289,7 +289,7 @@ func (m *movement) brokenReplica() {
 	m.until("the replica on node 2 has failed", m.hasMoved("router_replicas_failed_total"))
 }
 
-// crowd opens more connections to a peer address than one host may have.
+// crowd opens more connections to a node's addresses than one host may have.
 func (m *movement) crowd() {
 	var conns []net.Conn
 	defer func() {
@@ -297,12 +297,24 @@ func (m *movement) crowd() {
 			_ = c.Close() // nothing was said on it
 		}
 	}()
-	m.until("one is refused", func() bool {
-		c, err := net.Dial("tcp", m.listen[1])
-		must(m.t, err)
-		conns = append(conns, c)
-		return m.hasMoved("transport_connections_refused_total")()
-	})
+	for addr, counter := range map[string]string{m.listen[1]: "transport_shed_total", m.clients[1]: "router_shed_total"} { // each by itself: the order does not matter
+		m.until("one is refused at "+addr, func() bool {
+			c, err := net.Dial("tcp", addr)
+			must(m.t, err)
+			conns = append(conns, c)
+			return m.hasMoved(counter)()
+		})
+	}
+}
+
+// idleReader asks for more than a connection holds, and takes one record.
+func (m *movement) idleReader() {
+	r, err := m.client.NewReader(m.ctx, "kept", client.ReadConfig{})
+	must(m.t, err)
+	_, err = r.Next(m.ctx)
+	must(m.t, err)
+	m.until("the rest is held for it", m.hasMoved("held_for_clients_bytes"))
+	must(m.t, r.Close())
 }
 
 // impostor speaks to the others as node 3 after a restart, and says what a node would never say.
