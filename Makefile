@@ -83,8 +83,8 @@ bench: build ## mrbench against three real processes, 48 partitions, 16 B and 1 
 
 # What is tested here needs tools of Debian's; a test that lacks one fails.
 test-deploy: deps ## what deploy/ holds, against systemd's, Prometheus's and Kubernetes' own tools and types
-	@deploy/tools/need systemd-analyze=systemd strace=strace
-	TEST_DEPLOY=1 go test -count 1 $(ARGS) ./deploy/systemd
+	@deploy/tools/need systemd-analyze=systemd strace=strace prometheus=prometheus promtool=prometheus
+	TEST_DEPLOY=1 go test -count 1 $(ARGS) ./deploy/systemd ./deploy/prometheus
 
 SEEDS ?= 1000
 FROM ?= 1
