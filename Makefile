@@ -83,8 +83,9 @@ bench: build ## mrbench against three real processes, 48 partitions, 16 B and 1 
 
 # What is tested here needs tools of Debian's; a test that lacks one fails.
 test-deploy: deps ## what deploy/ holds, against systemd's, Prometheus's and Kubernetes' own tools and types
-	@deploy/tools/need systemd-analyze=systemd strace=strace prometheus=prometheus promtool=prometheus
-	TEST_DEPLOY=1 go test -count 1 $(ARGS) ./deploy/systemd ./deploy/prometheus ./deploy/manifests
+	@deploy/tools/need systemd-analyze=systemd strace=strace prometheus=prometheus promtool=prometheus curl=curl \
+		protoc=protobuf-compiler grpc_python_plugin=protobuf-compiler-grpc /usr/lib/python3/dist-packages/grpc=python3-grpcio /usr/lib/python3/dist-packages/google/protobuf=python3-protobuf
+	TEST_DEPLOY=1 go test -count 1 $(ARGS) ./deploy/systemd ./deploy/prometheus ./deploy/manifests ./deploy/protocol
 	cd deploy/tools/manifests && go vet ./... && go test -count 1 $(ARGS) ./...
 
 SEEDS ?= 1000

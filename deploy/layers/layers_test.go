@@ -53,6 +53,7 @@ var rooms = []room{
 	{at: "deploy/bench", ours: "deploy/localcluster"},
 	{at: "deploy/manifests", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/prometheus", ours: "", tests: "deploy/localcluster"},
+	{at: "deploy/protocol", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/systemd", ours: "", tests: "deploy/localcluster"},
 }
 
