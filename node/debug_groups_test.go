@@ -43,7 +43,9 @@ func TestThePagesOnGroupsSayWhatTheReplicasSayOfThemselves(t *testing.T) {
 	must(t, err)
 	g := a.group("orders")
 	a.append("orders", 0, 20, 100)
-	a.until("all have all", func() bool { return a.alike(g) && a.status(2, g).Hash == a.status(1, g).Hash && a.status(1, g).HighWatermark == 20 })
+	a.until("all have all", func() bool {
+		return a.alike(g) && a.status(2, g).Hash == a.status(1, g).Hash && a.status(1, g).HighWatermark == 20
+	})
 	led := 0
 	for id, n := range a.nodes {
 		st := a.status(id, g)

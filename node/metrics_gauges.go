@@ -155,6 +155,7 @@ var gauges = []gaugeMetric{
 
 	{"admitted_appends", "Appends and commands admitted here and not ended.", nil, always(func(s *sight) float64 { return float64(admittedItems(s.n)) })},
 	{"admitted_bytes", "Bytes of appends and commands admitted here and not ended.", nil, always(func(s *sight) float64 { return float64(admittedBytes(s.n)) })},
+	{"held_for_clients_bytes", "Records and results made for clients that have not taken them.", nil, always(func(s *sight) float64 { return float64(s.n.services.HeldBytes()) })},
 	{"mailbox_messages", "Messages that wait in the mailboxes of the replicas here.", nil, always(func(s *sight) float64 { return float64(s.mailbox) })},
 	{"log_queue_writes", "Writes handed to the log and not finished.", nil, always(func(s *sight) float64 { return float64(s.n.counters.actors.QueueWrites.Load()) })},
 	{"log_queue_bytes", "Bytes of writes handed to the log and not finished.", nil, always(func(s *sight) float64 { return float64(s.n.counters.actors.QueueBytes.Load()) })},

@@ -40,7 +40,7 @@ func metricsDoc(all []*metric) []byte {
 		if u := m.unit(); u != "" {
 			unit = " (" + u + ")"
 		}
-		fmt.Fprintf(&b, "| `%s%s` | %s | %s | `%s`%s | %s |\n", metricPrefix, m.name, m.kind, quoted(m.labels), m.otelName(), unit, m.help)
+		fmt.Fprintf(&b, "| `%s%s` | %s | %s | `%s`%s | %s |\n", metricPrefix, m.name, m.kind, inCode(m.labels), m.otelName(), unit, m.help)
 	}
 	b.WriteString("\n## Values of labels\n\n`group`, `topic`, `partition` and `peer` are ids and names of what the cluster has. The others:\n\n| Metric | Label | Values |\n|---|---|---|\n")
 	for _, m := range all {
@@ -51,12 +51,12 @@ func metricsDoc(all []*metric) []byte {
 		for _, p := range m.points {
 			values = append(values, p.values[0])
 		}
-		fmt.Fprintf(&b, "| `%s%s` | `%s` | %s |\n", metricPrefix, m.name, m.labels[0], quoted(values))
+		fmt.Fprintf(&b, "| `%s%s` | `%s` | %s |\n", metricPrefix, m.name, m.labels[0], inCode(values))
 	}
 	return b.Bytes()
 }
 
-func quoted(names []string) string {
+func inCode(names []string) string {
 	q := make([]string, len(names))
 	for i, n := range names {
 		q[i] = "`" + n + "`"

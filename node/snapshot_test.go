@@ -39,6 +39,9 @@ type away struct {
 	silence time.Duration // the election timeout
 	keep    actors.Keep
 	client  *client.Client
+	// change is shown each Config before the node starts; it may put something before the store.
+	change  func(*Config)
+	options store.PebbleOptions
 }
 
 func newAway(t *testing.T, change func(*away)) *away {
@@ -86,15 +89,21 @@ func must(t *testing.T, err error) {
 }
 
 func (a *away) start(id raftcore.NodeID, mu sync.Locker) {
-	kv, err := store.OpenPebble(store.PebbleOptions{Dir: "store", FS: a.disks[id], OnFatal: func(err error) { a.t.Error(err) }})
+	options := a.options
+	options.Dir, options.FS, options.OnFatal = "store", a.disks[id], func(err error) { a.t.Error(err) }
+	kv, err := store.OpenPebble(options)
 	if err != nil {
 		a.t.Error(err)
 		return
 	}
-	n, err := Start(a.ctx, Config{
+	cfg := Config{
 		ID: id, KV: kv, Bootstrap: a.peers, ElectionTimeout: a.silence, ClientAddr: a.clients[id],
 		PeerAddr: a.listen[id], AdvertisePeer: a.peers[id], HTTPAddr: "127.0.0.1:0", SnapshotBytesPerSecond: a.rate, metadataKeep: a.keep,
-	})
+	}
+	if a.change != nil {
+		a.change(&cfg)
+	}
+	n, err := Start(a.ctx, cfg)
 	if err != nil {
 		a.t.Error(err)
 		return
@@ -375,6 +384,8 @@ type wire struct {
 	to     string
 	cuts   atomic.Int32
 	flips  atomic.Int32
+	silent atomic.Bool                   // new connections are taken and led nowhere
+	held   atomic.Pointer[chan struct{}] // snapshots wait until it is closed
 	all    sync.WaitGroup
 	mu     sync.Mutex
 	open   map[net.Conn]bool
@@ -403,6 +414,12 @@ func (w *wire) accept() {
 		if err != nil {
 			return
 		}
+		if w.silent.Load() {
+			w.mu.Lock()
+			w.open[near] = true
+			w.mu.Unlock()
+			continue
+		}
 		far, err := net.Dial("tcp", w.to)
 		if err != nil {
 			_ = near.Close() // as a node that is down
@@ -422,6 +439,9 @@ func (w *wire) pass(to, from net.Conn, spoils bool) {
 	for {
 		n, err := from.Read(buf)
 		snapshot = snapshot || spoils && bytes.Contains(buf[:n], installPath)
+		if held := w.held.Load(); snapshot && held != nil {
+			<-*held
+		}
 		if snapshot && !w.strike(buf[:n]) {
 			return
 		}
@@ -453,6 +473,7 @@ func (w *wire) cut() {
 	defer w.mu.Unlock()
 	for c := range w.open {
 		_ = c.Close() // on purpose
+		delete(w.open, c)
 	}
 }
 

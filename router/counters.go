@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/multiraftd/multiraftd/raftcore/measure"
+	"github.com/multiraftd/multiraftd/transport/guard"
 )
 
 // Counters count what the router of one node did.
@@ -23,6 +24,8 @@ type Counters struct {
 	ReadBatches       atomic.Uint64
 	ReadBytes         atomic.Uint64
 	Abandoned         atomic.Uint64
+	// Shed is what was kept out of the client address to bound memory.
+	Shed guard.Counters
 
 	Append  measure.Durations // from admission to the receipt
 	Read    measure.Durations // of one chunk from the store
@@ -56,6 +59,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	}
 	f("router_forwarded_total", "", "", "Calls and append items forwarded to another node.", c.Forwarded.Load())
 	f("router_proposals_abandoned_total", "", "", "Proposals ended here because their replica did not.", c.Abandoned.Load())
+	c.Shed.Each("router", f)
 	f("log_read_batches_total", "", "", "Record batches read by clients.", c.ReadBatches.Load())
 	f("log_read_bytes_total", "", "", "Bytes of record batches read by clients.", c.ReadBytes.Load())
 }
