@@ -87,31 +87,45 @@ func TestAnAlertFiresWhenANodeIsKilledAndResolvesWhenItIsBackAndTheDashboardsHav
 		must(t, err)
 		return n > 0
 	})
-	if out, err := c.Ctl(ctx, "topic", "describe", "events").CombinedOutput(); err != nil { // it asks for the ends of the logs
-		t.Fatalf("%v\n%s", err, out)
-	}
-	watch := []string{"MultiraftdNodeDown", "MultiraftdUnderReplicated"}
-	for _, name := range watch {
-		if a := prom.alerts(t, name); len(a) > 0 {
-			t.Errorf("before anything happened: %v", a)
-		}
+	shown := readFromALeader(ctx, t, c)
+	// Of another node that a busy machine keeps from answering in time, nothing is asked.
+	watch := []struct{ name, instance string }{{"MultiraftdNodeDown", c.HTTPAddr(3)}, {"MultiraftdUnderReplicated", ""}}
+	for _, a := range watch {
+		prom.wait(ctx, t, a.name+" is quiet before anything happens", func() bool { return prom.state(t, a.name, a.instance) == "" })
 	}
 	_, err := c.Kill(3)
 	must(t, err)
-	for _, name := range watch {
-		took := prom.wait(ctx, t, name+" fires", func() bool { a := prom.alerts(t, name); return len(a) == 1 && a[0].State == "firing" })
-		t.Logf("%s fired after another %v", name, took.Round(poll))
-	}
-	if a := prom.alerts(t, "MultiraftdNodeDown"); len(a) != 1 || a[0].Labels["instance"] != c.HTTPAddr(3) {
-		t.Errorf("the alert names %v, and node 3 at %s was killed", a, c.HTTPAddr(3))
+	for _, a := range watch {
+		took := prom.wait(ctx, t, a.name+" fires", func() bool { return prom.state(t, a.name, a.instance) == "firing" })
+		t.Logf("%s fired after another %v", a.name, took.Round(poll))
 	}
 	must(t, c.Start(3))
-	for _, name := range watch {
-		took := prom.wait(ctx, t, name+" has resolved", func() bool { return len(prom.alerts(t, name)) == 0 })
-		t.Logf("%s had resolved after another %v", name, took.Round(poll))
+	for _, a := range watch {
+		took := prom.wait(ctx, t, a.name+" has resolved", func() bool { return prom.state(t, a.name, a.instance) == "" })
+		t.Logf("%s had resolved after another %v", a.name, took.Round(poll))
 	}
-	everyQueryHasData(t, prom, c.HTTPAddr(1), begin)
-	metricsAreClean(ctx, t, c.HTTPAddr(1))
+	everyQueryHasData(t, prom, c.HTTPAddr(shown), begin)
+	metricsAreClean(ctx, t, c.HTTPAddr(shown))
+}
+
+// readFromALeader reads to the end of a partition from the node that leads it, and returns that node: not 3, which will
+// be killed. The dashboard of one node shows reads as well.
+func readFromALeader(ctx context.Context, t *testing.T, c *localcluster.Cluster) int {
+	t.Helper()
+	for p := range 6 {
+		id, _, err := c.Leader(ctx, "events", p)
+		must(t, err)
+		if id != 1 && id != 2 {
+			continue
+		}
+		read := c.Command(ctx, "mrctl", "--addr", c.ClientAddr(id), "read", "events", "--partition", fmt.Sprint(p), "--from", "start", "--to", "end")
+		if out, err := read.CombinedOutput(); err != nil {
+			t.Fatalf("reading from node %d: %v\n%s", id, err, out)
+		}
+		return id
+	}
+	t.Fatal("nodes 1 and 2 lead nothing")
+	return 0
 }
 
 func everyQueryHasData(t *testing.T, prom *server, instance string, since time.Time) {

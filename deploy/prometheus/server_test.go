@@ -100,23 +100,22 @@ func (s *server) get(t *testing.T, path string, params url.Values, data any) err
 	return nil
 }
 
-// alert is one that Prometheus holds; state is pending or firing.
-type alert struct {
-	Labels map[string]string
-	State  string
-}
-
-// alerts returns those of a name.
-func (s *server) alerts(t *testing.T, name string) (all []alert) {
+// state is that of the alert of a name, and of an instance where there is one: pending, firing or empty.
+func (s *server) state(t *testing.T, name, instance string) string {
 	t.Helper()
-	var data struct{ Alerts []alert }
-	must(t, s.get(t, "/api/v1/alerts", nil, &data))
-	for _, a := range data.Alerts {
-		if a.Labels["alertname"] == name {
-			all = append(all, a)
+	var data struct {
+		Alerts []struct {
+			Labels map[string]string
+			State  string
 		}
 	}
-	return all
+	must(t, s.get(t, "/api/v1/alerts", nil, &data))
+	for _, a := range data.Alerts {
+		if a.Labels["alertname"] == name && a.Labels["instance"] == instance {
+			return a.State
+		}
+	}
+	return ""
 }
 
 // samples counts the numbers that an expression has had since a time; NaN is none.
