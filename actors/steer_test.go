@@ -275,3 +275,21 @@ func TestAnAnswerReachesALeaderThatOnlyMetadataKnow(t *testing.T) {
 		t.Fatalf("%+v", st)
 	}
 }
+
+// Raft forgets at every CheckQuorum who was heard of; the board must not show that as silence.
+func TestALeaderShowsNobodyAsSilentWhileAllAnswerItsHeartbeats(t *testing.T) {
+	g := newGroup(t, Keep{})
+	g.propose("a")
+	g.until("all have it", func() bool { return !g.nodes[1].status().UnderReplicated() })
+	for tick := range 40 {
+		g.tick(1)
+		if st := g.nodes[1].status(); st.UnderReplicated() {
+			t.Fatalf("after %d ticks: %+v", tick+1, st.Progress)
+		}
+	}
+	g.cut[3] = true
+	g.tick(2 * electionTicksDefault)
+	if !g.nodes[1].status().UnderReplicated() {
+		t.Error("a member that is cut off is not shown as silent")
+	}
+}

@@ -35,6 +35,15 @@ func (n *Node) Ready(ctx context.Context) error {
 	}
 }
 
+// Ticks counts the ticks of its clock that the node's Router has taken. While it grows, messages pass through it;
+// the clock ticks ten times in an election timeout.
+func (n *Node) Ticks() uint64 {
+	if !n.started.Load() {
+		return 0
+	}
+	return uint64(n.core.Liveness().Tick())
+}
+
 // unready says what this node, as it is now, lacks to serve; nil = nothing.
 func (n *Node) unready() error {
 	if err := n.Err(); err != nil {

@@ -18,8 +18,17 @@ const silenceMaxHalves = 3
 
 // Liveness says how long ago the nodes of the cluster were heard. It never changes once published.
 type Liveness struct {
+	tick    int
 	silence map[raftcore.NodeID]int
 	max     int
+}
+
+// Tick counts those of the Router's clock; 0 before the first.
+func (l *Liveness) Tick() int {
+	if l == nil {
+		return 0
+	}
+	return l.tick
 }
 
 // Silence returns for how many ticks nothing was heard of a node; since this one started, if nothing ever was.
@@ -48,7 +57,7 @@ func (h *hearing) from(n raftcore.NodeID) { h.heard[n] = h.now }
 
 func (r *Router) tick(ctx actor.Context, m *actors.ClockTick) {
 	r.hearing.now++
-	live := &Liveness{silence: make(map[raftcore.NodeID]int, len(r.meta.Nodes())), max: r.electionTicks() * silenceMaxHalves / 2}
+	live := &Liveness{tick: r.hearing.now, silence: make(map[raftcore.NodeID]int, len(r.meta.Nodes())), max: r.electionTicks() * silenceMaxHalves / 2}
 	for _, n := range r.meta.Nodes() {
 		id := raftcore.NodeID(n.GetNodeId())
 		if id == r.cfg.Replica.Node {

@@ -37,16 +37,18 @@ func startCommand() *cobra.Command {
 
 // serve runs one node until ctx ends or the node fails.
 func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
-	begin := time.Now()
+	begin, sup := time.Now(), newSupervisor(logger)
 	n, err := node.Start(ctx, cfg)
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	go announce(ctx, n, begin, logger)
+	go announce(ctx, n, begin, logger, sup)
+	go sup.watch(ctx, n)
 	select {
 	case <-ctx.Done():
 	case <-n.Done():
 	}
+	sup.stopping()
 	if n.Err() == nil {
 		handOver(n, logger)
 	}
@@ -67,7 +69,7 @@ func handOver(n *node.Node, logger *slog.Logger) {
 }
 
 // announce says when the node is ready, and what it waits for until then.
-func announce(ctx context.Context, n *node.Node, begin time.Time, logger *slog.Logger) {
+func announce(ctx context.Context, n *node.Node, begin time.Time, logger *slog.Logger, sup *supervisor) {
 	for {
 		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := n.Ready(wait)
@@ -75,11 +77,13 @@ func announce(ctx context.Context, n *node.Node, begin time.Time, logger *slog.L
 		switch {
 		case err == nil:
 			logger.Info("ready", "node", n.ID(), "took", time.Since(begin).Round(time.Millisecond))
+			sup.ready()
 			return
 		case ctx.Err() != nil || n.Err() != nil:
 			return
 		}
 		logger.Info("not ready yet", "node", n.ID(), "waiting", err)
+		sup.waiting(err)
 	}
 }
 

@@ -41,6 +41,10 @@ func errorRows(t *testing.T) map[string]string {
 
 func TestEveryRPCHasARowInTheTableOfErrorsAndEveryRowAnRPC(t *testing.T) {
 	rows := errorRows(t)
+	protocol, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	known := make(map[string]bool)
 	for _, f := range []protoreflect.FileDescriptor{
 		multiraftv1.File_multiraft_v1_log_proto, multiraftv1.File_multiraft_v1_admin_proto, raftv1.File_multiraft_raft_v1_raft_proto,
@@ -52,6 +56,9 @@ func TestEveryRPCHasARowInTheTableOfErrorsAndEveryRowAnRPC(t *testing.T) {
 				known[rpc] = true
 				if rows[rpc] == "" {
 					t.Errorf("docs/errors.md has no row for %s", rpc)
+				}
+				if f.Package() == "multiraft.v1" && !strings.Contains(string(protocol), "`"+rpc+"`") {
+					t.Errorf("docs/protocol.md does not say what %s is for", rpc)
 				}
 			}
 		}

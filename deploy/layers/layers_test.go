@@ -54,6 +54,10 @@ var rooms = []room{
 	{at: "deploy/localcluster", ours: ""}, // starts binaries: needs none of our code, so that it tests all of it
 	{at: "deploy/demo", ours: "deploy/localcluster"},
 	{at: "deploy/bench", ours: "deploy/localcluster"},
+	{at: "deploy/manifests", ours: "", tests: "deploy/localcluster"},
+	{at: "deploy/prometheus", ours: "", tests: "deploy/localcluster"},
+	{at: "deploy/protocol", ours: "", tests: "deploy/localcluster"},
+	{at: "deploy/systemd", ours: "", tests: "deploy/localcluster"},
 }
 
 // fence says that an import path, or what lies below it, is found in some places only. Test files are exempt

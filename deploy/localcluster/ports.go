@@ -19,9 +19,9 @@ const (
 // ErrNoPorts says that no run of free loopback ports was found.
 var ErrNoPorts = errors.New("no free loopback ports found")
 
-// freePorts returns the first of n neighbouring loopback ports that are free now. Nothing reserves them: a node
+// FreePorts returns the first of n neighbouring loopback ports that are free now. Nothing reserves them: a node
 // that loses the race for one says so and ends.
-func freePorts(n int) (int, error) {
+func FreePorts(n int) (int, error) {
 	for range portTries {
 		base := portMin + rand.IntN(portMax-portMin-n)
 		if allFree(base, n) {
