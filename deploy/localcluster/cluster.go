@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,6 +39,7 @@ type Cluster struct {
 	config  Config
 	base    int // ports: clients base+1.., peers base+n+1.., http base+2n+1..
 	running map[int]*process
+	extra   map[int][]string
 }
 
 // New chooses ports. It starts nothing.
@@ -52,7 +54,7 @@ func New(c Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{config: c, base: base, running: make(map[int]*process)}, nil
+	return &Cluster{config: c, base: base, running: make(map[int]*process), extra: make(map[int][]string)}, nil
 }
 
 // StartAll starts every node that does not run.
@@ -85,13 +87,34 @@ func (c *Cluster) start(id int, how ...string) error {
 		"--client-addr", c.ClientAddr(id),
 		"--peer-addr", c.PeerAddr(id),
 		"--http-addr", c.HTTPAddr(id),
-	}, append(how, c.config.Flags...)...)
+	}, slices.Concat(how, c.config.Flags, c.extra[id])...)
 	p, err := launch(exec.Command(c.binary("multiraftd"), args...), c.log(id))
 	if err != nil {
 		return err
 	}
 	c.running[id] = p
 	return nil
+}
+
+// SetFlags replaces what node id alone gets on its command line, after Config.Flags, from its next start on.
+func (c *Cluster) SetFlags(id int, flags ...string) { c.extra[id] = flags }
+
+// Signal sends a signal that does not end a process, SIGSTOP or SIGCONT, to node id.
+func (c *Cluster) Signal(id int, s os.Signal) error {
+	p := c.running[id]
+	if p == nil || !p.running() {
+		return fmt.Errorf("node %d does not run: %w", id, c.Err())
+	}
+	return p.cmd.Process.Signal(s)
+}
+
+// PID is the process id of node id, or 0 when it does not run.
+func (c *Cluster) PID(id int) int {
+	p := c.running[id]
+	if p == nil || !p.running() {
+		return 0
+	}
+	return p.cmd.Process.Pid
 }
 
 // Kill sends SIGKILL to node id, waits for its end, and returns the time right before the signal.
