@@ -50,6 +50,7 @@ var rooms = []room{
 	{at: "deploy/localcluster", ours: ""}, // starts binaries: needs none of our code, so that it tests all of it
 	{at: "deploy/demo", ours: "deploy/localcluster"},
 	{at: "deploy/bench", ours: "deploy/localcluster"},
+	{at: "deploy/chaos", ours: "deploy/localcluster"},
 }
 
 // fence says that an import path, or what lies below it, is found in some places only. Test files are exempt

@@ -1,6 +1,7 @@
 package localcluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,7 +39,8 @@ type Cluster struct {
 	config  Config
 	base    int // ports: clients base+1.., peers base+n+1.., http base+2n+1..
 	running map[int]*process
-	extra   map[int][]string
+	// advertised is where others dial a node, where that is not its own peer address.
+	advertised map[int]string
 }
 
 // New chooses ports. It starts nothing.
@@ -54,7 +55,7 @@ func New(c Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{config: c, base: base, running: make(map[int]*process), extra: make(map[int][]string)}, nil
+	return &Cluster{config: c, base: base, running: make(map[int]*process), advertised: make(map[int]string)}, nil
 }
 
 // StartAll starts every node that does not run.
@@ -87,7 +88,10 @@ func (c *Cluster) start(id int, how ...string) error {
 		"--client-addr", c.ClientAddr(id),
 		"--peer-addr", c.PeerAddr(id),
 		"--http-addr", c.HTTPAddr(id),
-	}, slices.Concat(how, c.config.Flags, c.extra[id])...)
+	}, append(how, c.config.Flags...)...)
+	if addr := c.advertised[id]; addr != "" {
+		args = append(args, "--advertise-peer", addr)
+	}
 	p, err := launch(exec.Command(c.binary("multiraftd"), args...), c.log(id))
 	if err != nil {
 		return err
@@ -96,8 +100,8 @@ func (c *Cluster) start(id int, how ...string) error {
 	return nil
 }
 
-// SetFlags replaces what node id alone gets on its command line, after Config.Flags, from its next start on.
-func (c *Cluster) SetFlags(id int, flags ...string) { c.extra[id] = flags }
+// AdvertisePeer lets the others dial node id at addr, where something stands in front of it. Before its first start.
+func (c *Cluster) AdvertisePeer(id int, addr string) { c.advertised[id] = addr }
 
 // Signal sends a signal that does not end a process, SIGSTOP or SIGCONT, to node id.
 func (c *Cluster) Signal(id int, s os.Signal) error {
@@ -282,7 +286,7 @@ func (c *Cluster) all() int { return c.config.Nodes + c.config.Joiners }
 func (c *Cluster) bootstrap() string {
 	peers := make([]string, c.config.Nodes)
 	for i := range peers {
-		peers[i] = fmt.Sprintf("%d=%s", i+1, c.PeerAddr(i+1))
+		peers[i] = fmt.Sprintf("%d=%s", i+1, cmp.Or(c.advertised[i+1], c.PeerAddr(i+1)))
 	}
 	return strings.Join(peers, ",")
 }

@@ -1,0 +1,2 @@
+// Command chaos
+package main
