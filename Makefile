@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint lint-format lint-code lint-proto gen demo bench sim sim-selftest fuzz clean deps
+.PHONY: help build run test lint lint-format lint-code lint-proto gen demo bench chaos sim sim-selftest fuzz clean deps
 
 export PATH := $(PATH):/usr/local/go/bin
 # We stamp the version ourselves: Go's own stamping fails where git refuses to look into a checkout of another user.
@@ -71,6 +71,10 @@ demo: build ## the guarantee, shown: real lines appended while leaders are kille
 bench: build ## mrbench against three real processes, 48 partitions, 16 B and 1 KiB, verified
 	@go build -o bin/bench ./deploy/bench
 	@exec bin/bench $(ARGS)
+
+chaos: build ## what a cluster lives through, on real processes, with figures (10 minutes; ARGS='-h', or some: ARGS='rolling groups')
+	@go build -o bin/chaos ./deploy/chaos
+	@exec bin/chaos $(ARGS)
 
 SEEDS ?= 1000
 FROM ?= 1

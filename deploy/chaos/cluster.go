@@ -89,6 +89,7 @@ type partition struct {
 	Partition     int    `json:"partition"`
 	Group         uint64 `json:"group"`
 	Leader        int    `json:"leader"`
+	Term          uint64 `json:"term"`
 	Replicas      []int  `json:"replicas"`
 	Learners      []int  `json:"learners"`
 	HighWatermark int64  `json:"high_watermark"`

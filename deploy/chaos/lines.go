@@ -7,23 +7,28 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os/exec"
 	"strconv"
 	"strings"
 )
 
-// lineMark is what the lines consist of, beside their number.
-var lineMark = []byte("all work and no play makes jack a dull boy, ")
+// lineMark stands in every line.
+var lineMark = []byte("all work and no play makes jack a dull boy")
 
 const lineBytes = 1000
 
-// line is the n-th record of a topic with one partition.
+// line is the n-th record of a topic with one partition. It hardly compresses: what is stored takes its space.
 func line(n int) []byte {
-	l := fmt.Appendf(nil, "%010d ", n)
-	for len(l) < lineBytes {
-		l = append(l, lineMark...)
+	const printable = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/" // 64: six bits each
+	l := append(fmt.Appendf(make([]byte, 0, lineBytes+1), "%010d %s ", n, lineMark), make([]byte, lineBytes)...)[:lineBytes]
+	random := rand.NewPCG(uint64(n), 0)
+	for i := 12 + len(lineMark); i < lineBytes; {
+		for bits, k := random.Uint64(), 0; k < 10 && i < lineBytes; i, k, bits = i+1, k+1, bits>>6 {
+			l[i] = printable[bits&63]
+		}
 	}
-	return l[:lineBytes]
+	return l
 }
 
 // appendLines appends lines from to to-1 with mrctl.

@@ -8,13 +8,21 @@ import (
 )
 
 const (
-	snapshotKeeps = 32 << 20 // --retention-bytes: so large is a snapshot
-	linesAway     = 60000    // appended while the follower is away: more than is kept
-	cutsMax       = 20
-	flipsMax      = 3
-	snapshotRate  = "32MiB" // per second
-	fastElection  = "300ms" // retention looks every ten
-	awayNode      = 3
+	snapshotRate = "32MiB" // per second
+	fastElection = "300ms" // retention looks every ten
+	awayNode     = 3       // the node that stays away
+)
+
+// absence is how much happens while the node is away, and on its way back.
+type absence struct {
+	keeps       int // --retention-bytes: so large is a snapshot
+	lines       int // appended meanwhile: more than is kept
+	cuts, flips int
+}
+
+var (
+	longAbsence   = absence{keeps: 32 << 20, lines: 60000, cuts: 20, flips: 3}
+	littleAbsence = absence{keeps: 4 << 20, lines: 6000, cuts: 2, flips: 1}
 )
 
 // behind is one time that node 3 was away for too long.
@@ -22,7 +30,8 @@ type behind struct {
 	cluster *cluster
 	proxy   *proxy
 	topic   string
-	lines   int // so far
+	so      int // lines so far
+	absence
 }
 
 // snapshot lets a follower stay away until the log that it needs is gone, and come back through InstallSnapshot: as
@@ -42,19 +51,22 @@ func snapshot(ctx context.Context, st *stage) (figures string, err error) {
 	if err := c.start(ctx); err != nil {
 		return "", err
 	}
-	if _, err := c.ctl(ctx, "topic", "create", "snap", "--partitions", "1", "--replicas", "3", "--retention-bytes", fmt.Sprint(snapshotKeeps)); err != nil {
+	b := &behind{cluster: c, proxy: p, topic: "snap", absence: longAbsence}
+	if st.small {
+		b.absence = littleAbsence
+	}
+	if _, err := c.ctl(ctx, "topic", "create", b.topic, "--partitions", "1", "--replicas", "3", "--retention-bytes", fmt.Sprint(b.keeps)); err != nil {
 		return "", err
 	}
-	b := &behind{cluster: c, proxy: p, topic: "snap"}
 	plain, err := b.comeBack(ctx, 0, 0)
 	if err != nil {
 		return "", fmt.Errorf("undisturbed: %w", err)
 	}
-	cut, err := b.comeBack(ctx, cutsMax, 0)
+	cut, err := b.comeBack(ctx, b.cuts, 0)
 	if err != nil {
 		return "", fmt.Errorf("cut: %w", err)
 	}
-	flipped, err := b.comeBack(ctx, 0, flipsMax)
+	flipped, err := b.comeBack(ctx, 0, b.flips)
 	if err != nil {
 		return "", fmt.Errorf("bits flipped: %w", err)
 	}
@@ -94,7 +106,7 @@ func (b *behind) comeBack(ctx context.Context, cuts, flips int) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	read, err := c.checkLines(ctx, b.topic, awayNode, b.lines)
+	read, err := c.checkLines(ctx, b.topic, awayNode, b.so)
 	if err != nil {
 		return "", err
 	}
@@ -114,9 +126,9 @@ func (b *behind) away(ctx context.Context) error {
 	if _, err := c.Kill(awayNode); err != nil {
 		return err
 	}
-	has := b.lines
-	b.lines += linesAway
-	if err := c.appendLines(ctx, b.topic, has, b.lines); err != nil {
+	has := b.so
+	b.so += b.lines
+	if err := c.appendLines(ctx, b.topic, has, b.so); err != nil {
 		return err
 	}
 	return until(ctx, "the follower's log is truncated away", func() (bool, error) {
