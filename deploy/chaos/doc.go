@@ -9,6 +9,8 @@
 //	snapshot    A follower stays away until the log that it needs is truncated, and is filled by InstallSnapshot: undisturbed,
 //	            with its stream cut at random places, and with flipped bits. A proxy in this program stands between it
 //	            and its peers.
+//	controller  Joins, moves, a drain, a replacement and a snapshot, with kill -9 of the node that leads the metadata group in
+//	            the middle of each; what was over by then does not count, and is a failure.
 //	remedies    Each reason of `mrctl cluster health` is caused, awaited (exit 10), and its remedy typed in as printed, until
 //	            health ends with 0. One node has a disk of its own, an ext4 file system in a file, that is filled, frozen and
 //	            put back in time: this one needs root.

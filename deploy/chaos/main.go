@@ -26,6 +26,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{"life", "3 -> 5 -> 3 nodes and a replacement, under half of the peak", life},
 	{"snapshot", "a follower that was away for too long is filled anew, also with its stream cut and with flipped bits", snapshot},
+	{"controller", "joins, moves, a drain, a replacement and a snapshot, the controller's node killed in the middle of each", controller},
 	{"remedies", "each illness that cluster health knows, caused, named and cured as it says", remedies},
 	{"rolling", "rolling restarts with SIGTERM and with SIGKILL, in turn", rolling},
 	{"groups", "1,000 groups x 3 replicas: creation, memory, idle processors, restart, loss of a node", groups},
