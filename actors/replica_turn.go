@@ -193,6 +193,7 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 		r.fail(ErrQuarantined)
 	case err == nil:
 		r.noteSpeaker(raftcore.ReplicaID(m.GetFrom()), from)
+		r.outdo(m)
 	}
 }
 

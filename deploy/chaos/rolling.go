@@ -89,6 +89,10 @@ func (c *cluster) restartHard(ctx context.Context, id int) error {
 }
 
 func (c *cluster) again(ctx context.Context, id int) error {
+	if err := pause(ctx, apart); err != nil {
+		return err
+	}
+	progress("node %d is started", id)
 	if err := c.Start(id); err != nil {
 		return err
 	}
