@@ -15,13 +15,23 @@ type stopWatch struct {
 	partitions []lull
 }
 
+// Of the stops of each partition those are listed that last so long, as many as may be.
+const (
+	listedMin     = 20 * time.Millisecond
+	listedMaxEach = 1000
+)
+
 // lull follows one series of acknowledgements.
 type lull struct {
 	waiting        int // clients that have something in flight
 	begun          bool
 	since          time.Duration // the last acknowledgement, or the first record in flight after a pause
 	longest, start time.Duration
+	listed         []span
 }
+
+// span is a time in which nothing was acknowledged.
+type span struct{ start, length time.Duration }
 
 func newStopWatch(partitions int) *stopWatch { return &stopWatch{partitions: make([]lull, partitions)} }
 
@@ -49,8 +59,13 @@ func (l *lull) wait(now time.Duration) {
 }
 
 func (l *lull) acknowledged(now time.Duration, empty bool) {
-	if d := now - l.since; l.begun && d > l.longest {
-		l.longest, l.start = d, l.since
+	if d := now - l.since; l.begun {
+		if d > l.longest {
+			l.longest, l.start = d, l.since
+		}
+		if d >= listedMin && len(l.listed) < listedMaxEach {
+			l.listed = append(l.listed, span{l.since, d})
+		}
 	}
 	l.begun, l.since = true, now
 	if empty {
@@ -62,6 +77,7 @@ func (l *lull) acknowledged(now time.Duration, empty bool) {
 type stops struct {
 	All        stop            `json:"all"`
 	Partitions []partitionStop `json:"partitions"` // the longest of each, the longest first
+	Listed     []partitionStop `json:"listed"`     // of all partitions those of 20 ms and more, as they began
 }
 
 type stop struct {
@@ -77,12 +93,15 @@ type partitionStop struct {
 func (s *stopWatch) seen(started time.Time) *stops {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seen := &stops{All: s.all.seen(started)}
+	seen := &stops{All: stop{millis(s.all.longest), started.Add(s.all.start)}}
 	for p := range s.partitions {
-		seen.Partitions = append(seen.Partitions, partitionStop{p, s.partitions[p].seen(started)})
+		l := &s.partitions[p]
+		seen.Partitions = append(seen.Partitions, partitionStop{p, stop{millis(l.longest), started.Add(l.start)}})
+		for _, one := range l.listed {
+			seen.Listed = append(seen.Listed, partitionStop{p, stop{millis(one.length), started.Add(one.start)}})
+		}
 	}
 	slices.SortStableFunc(seen.Partitions, func(a, b partitionStop) int { return cmp.Compare(b.Millis, a.Millis) })
+	slices.SortStableFunc(seen.Listed, func(a, b partitionStop) int { return a.At.Compare(b.At) })
 	return seen
 }
-
-func (l *lull) seen(started time.Time) stop { return stop{millis(l.longest), started.Add(l.start)} }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +28,26 @@ func TestAStopIsTimeWithSomethingInFlightAndNothingAcknowledged(t *testing.T) {
 	}
 	if got.All.Millis != 17e-6 || !got.All.At.Equal(at.Add(1004)) {
 		t.Errorf("the longest stop of all is %+v", got.All)
+	}
+}
+
+func TestLongStopsAreListedInTheOrderInWhichTheyBegan(t *testing.T) {
+	s, at := newStopWatch(2), time.Unix(100, 0)
+	const ms = time.Millisecond
+	for p := range 2 {
+		s.waiting(p, 0)
+		s.acknowledged(p, 0, false)
+	}
+	s.acknowledged(0, 19*ms, false) // not long
+	s.acknowledged(1, 30*ms, false)
+	s.acknowledged(0, 60*ms, false)
+	s.acknowledged(1, 55*ms, false)
+	var got []string
+	for _, l := range s.seen(at).Listed {
+		got = append(got, fmt.Sprint(l.Partition, " ", l.Millis, " ", l.At.Sub(at)))
+	}
+	if want := []string{"1 30 0s", "0 41 19ms", "1 25 30ms"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

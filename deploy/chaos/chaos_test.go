@@ -106,6 +106,20 @@ func TestSamplesAreKeptWithTheirLabels(t *testing.T) {
 	}
 }
 
+func TestAStopIsPutDownToWhatItTouches(t *testing.T) {
+	at := time.Unix(1000, 0)
+	after := func(ms int) time.Time { return at.Add(time.Duration(ms) * time.Millisecond) }
+	restarts := []restart{{ended: after(1000), started: after(2000), back: after(2500)}, {ended: after(3500), started: after(4500), back: after(5000)}}
+	w := attribute([]stop{
+		{Millis: 90, At: after(100)}, {Millis: 30, At: after(2600)}, // calm
+		{Millis: 40, At: after(980)}, {Millis: 50, At: after(4490)}, // at an end, though the second goes on into a start
+		{Millis: 60, At: after(2400)}, {Millis: 70, At: after(4800)}, // at a start
+	}, restarts)
+	if want := (worst{end: 50 * time.Millisecond, start: 70 * time.Millisecond, calm: 90 * time.Millisecond}); w != want {
+		t.Errorf("got %v, want %v", w, want)
+	}
+}
+
 func TestTheMedianOfAnEvenNumberIsInTheMiddle(t *testing.T) {
 	if m := median([]time.Duration{4 * time.Millisecond, 100 * time.Millisecond, 2 * time.Millisecond, time.Millisecond}); m != 3 {
 		t.Errorf("got %v", m)

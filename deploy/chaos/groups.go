@@ -7,20 +7,13 @@ import (
 )
 
 const (
-	groupsMany = 1000
-	groupsFew  = 60
-	idleTime   = time.Minute
-	idleLittle = 2 * time.Second
+	groupsMax  = 1000
 	createTime = "120s"
 )
 
 // groups makes many groups on one machine, and measures what they cost while nothing happens, how long all nodes
 // take to start again, and how long groups are without a leader when one node is killed.
 func groups(ctx context.Context, st *stage) (figures string, err error) {
-	n, idle := groupsMany, idleTime
-	if st.small {
-		n, idle = groupsFew, idleLittle
-	}
 	c, err := st.newCluster(3, 0)
 	if err != nil {
 		return "", err
@@ -34,12 +27,12 @@ func groups(ctx context.Context, st *stage) (figures string, err error) {
 		return "", err
 	}
 	began := time.Now()
-	if _, err := c.ctl(ctx, "topic", "create", "many", "--partitions", fmt.Sprint(n), "--replicas", "3", "--timeout", createTime); err != nil {
+	if _, err := c.ctl(ctx, "topic", "create", "many", "--partitions", fmt.Sprint(groupsMax), "--replicas", "3", "--timeout", createTime); err != nil {
 		return "", err
 	}
 	created := time.Since(began)
 	progress("created in %s", seconds(created))
-	cores, err := c.idle(ctx, idle)
+	cores, err := c.idle(ctx, st.idle)
 	if err != nil {
 		return "", err
 	}
@@ -51,12 +44,12 @@ func groups(ctx context.Context, st *stage) (figures string, err error) {
 	if err != nil {
 		return "", err
 	}
-	led, most, err := c.ledAfterKill(ctx, n)
+	led, most, err := c.ledAfterKill(ctx, groupsMax)
 	if err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%d groups x 3 replicas: created in %s; %.1f KiB of memory per group and node; idle over %s: %.3f cores per node; all 3 nodes restarted and healthy after %s; "+
-		"kill -9 of a node that led %d: all led by others after %s", n, seconds(created), float64(after-before)/float64(3*n)/1024, seconds(idle), cores/3, seconds(restarted), most, seconds(led)), nil
+		"kill -9 of a node that led %d: all led by others after %s", groupsMax, seconds(created), float64(after-before)/float64(3*groupsMax)/1024, seconds(st.idle), cores/3, seconds(restarted), most, seconds(led)), nil
 }
 
 // resident is the memory of nodes 1 to n together.

@@ -31,6 +31,7 @@ type report struct {
 	Stops struct {
 		All        stop
 		Partitions []stop
+		Listed     []stop
 	}
 	Verify *struct{ Acknowledged, Missing, Doubled, Changed, Reordered uint64 }
 }

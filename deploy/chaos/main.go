@@ -43,7 +43,8 @@ type options struct {
 	keep       bool
 	small      bool // everything in little: for tests
 	partitions int
-	pairs      int // of rolling restarts
+	pairs      int           // of rolling restarts
+	idle       time.Duration // over which idle processors are measured
 }
 
 func main() {
@@ -52,10 +53,11 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "keep data and logs")
 	flag.IntVar(&o.partitions, "partitions", 24, "partitions of the topics under load")
 	flag.IntVar(&o.pairs, "pairs", 3, "rolling restarts with each signal")
+	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to measure what many groups cost while nothing happens")
 	flag.Usage = usage
 	flag.Parse()
 	chosen, err := choose(flag.Args())
-	if err != nil || o.partitions < 1 || o.pairs < 1 {
+	if err != nil || o.partitions < 1 || o.pairs < 1 || o.idle <= 0 {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		usage()
 		os.Exit(2)

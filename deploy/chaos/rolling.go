@@ -12,9 +12,17 @@ import (
 const (
 	rollingRate   = 20000
 	rollingWindow = 1 << 20
-	// apart lies between two restarts, so that each one's stop is its own.
+	// apart lies between the end of a node and its start, and between its return and the end of the next: so that it is
+	// known what stands still because of what.
 	apart = time.Second
 )
+
+// restart is when a node was told to end, was started, and was back.
+type restart struct{ ended, started, back time.Time }
+
+// worst is the longest stop of a partition in one rolling restart: because a node ended, because one started, and,
+// for comparison, while nothing happened at all.
+type worst struct{ end, start, calm time.Duration }
 
 // rolling restarts three nodes, one after the other, under load: with SIGTERM, with SIGKILL, in turn.
 func rolling(ctx context.Context, st *stage) (figures string, err error) {
@@ -26,49 +34,70 @@ func rolling(ctx context.Context, st *stage) (figures string, err error) {
 	if err := c.start(ctx); err != nil {
 		return "", err
 	}
-	var term, kill []time.Duration
+	var term, kill []worst
 	for i := range st.pairs {
-		t, err := c.rollOnce(ctx, fmt.Sprintf("term-%d", i), st.partitions, c.restartSoftly)
+		t, err := c.rollOnce(ctx, fmt.Sprintf("term-%d", i), st.partitions, c.endSoftly)
 		if err != nil {
 			return "", err
 		}
-		k, err := c.rollOnce(ctx, fmt.Sprintf("kill-%d", i), st.partitions, c.restartHard)
+		k, err := c.rollOnce(ctx, fmt.Sprintf("kill-%d", i), st.partitions, c.endHard)
 		if err != nil {
 			return "", err
 		}
 		term, kill = append(term, t), append(kill, k)
 	}
-	return fmt.Sprintf("longest stop of a partition in a rolling restart of 3 nodes, %d partitions, %d records/s: SIGTERM %s, median %.0f ms; SIGKILL %s, median %.0f ms",
-		st.partitions, rollingRate, millis(term), median(term), millis(kill), median(kill)), nil
+	return fmt.Sprintf("3 nodes restarted one after the other, %d partitions, %d records/s; longest stop of a partition: SIGTERM %s; SIGKILL %s",
+		st.partitions, rollingRate, summary(term), summary(kill)), nil
 }
 
-// rollOnce restarts all nodes once and returns the longest stop of a partition.
-func (c *cluster) rollOnce(ctx context.Context, topic string, partitions int, restart func(context.Context, int) error) (time.Duration, error) {
+// rollOnce restarts all nodes once.
+func (c *cluster) rollOnce(ctx context.Context, topic string, partitions int, end func(context.Context, int) error) (w worst, err error) {
 	l, err := c.startLoad(ctx, topic, partitions, "--size", "16", "--rate", fmt.Sprint(rollingRate), "--window", fmt.Sprint(rollingWindow))
 	if err != nil {
-		return 0, err
+		return w, err
 	}
+	var all []restart
 	for id := 1; id <= 3; id++ {
-		if err := pause(ctx, apart); err != nil {
-			return 0, err
+		r, err := c.restart(ctx, id, end)
+		if err != nil {
+			return w, err
 		}
-		if err := restart(ctx, id); err != nil {
-			return 0, err
-		}
+		all = append(all, r)
+	}
+	if err := pause(ctx, apart); err != nil {
+		return w, err
 	}
 	r, err := l.finish()
 	if err != nil {
-		return 0, err
+		return w, err
 	}
-	for _, s := range r.Stops.Partitions[:min(3, len(r.Stops.Partitions))] {
-		progress("%s: partition %d stood still for %.1f ms from %s", topic, s.Partition, s.Millis, s.At.Local().Format("15:04:05.000"))
-	}
+	w = attribute(r.Stops.Listed, all)
+	progress("%s: longest stop at a node's end %v, at its start %v, else %v", topic, w.end, w.start, w.calm)
 	_, err = c.ctl(ctx, "topic", "delete", topic)
-	return r.Stops.Partitions[0].length(), err
+	return w, err
 }
 
-func (c *cluster) restartSoftly(ctx context.Context, id int) error {
-	before := time.Now()
+func (c *cluster) restart(ctx context.Context, id int, end func(context.Context, int) error) (r restart, err error) {
+	if err := pause(ctx, apart); err != nil {
+		return r, err
+	}
+	r.ended = time.Now()
+	if err := end(ctx, id); err != nil {
+		return r, err
+	}
+	if err := pause(ctx, apart); err != nil {
+		return r, err
+	}
+	r.started = time.Now()
+	if err := c.Start(id); err != nil {
+		return r, err
+	}
+	err = c.healthy(ctx)
+	r.back = time.Now()
+	return r, err
+}
+
+func (c *cluster) endSoftly(_ context.Context, id int) error {
 	code, err := c.Stop(id)
 	if err != nil {
 		return err
@@ -76,35 +105,48 @@ func (c *cluster) restartSoftly(ctx context.Context, id int) error {
 	if code != 0 || !strings.Contains(c.Tail(id), "leadership handed over") {
 		return fmt.Errorf("node %d ended with %d:\n%s", id, code, c.Tail(id))
 	}
-	progress("node %d stopped with SIGTERM in %s", id, seconds(time.Since(before)))
-	return c.again(ctx, id)
+	return nil
 }
 
-func (c *cluster) restartHard(ctx context.Context, id int) error {
-	if _, err := c.Kill(id); err != nil {
-		return err
-	}
-	progress("node %d killed", id)
-	return c.again(ctx, id)
-}
-
-func (c *cluster) again(ctx context.Context, id int) error {
-	if err := pause(ctx, apart); err != nil {
-		return err
-	}
-	progress("node %d is started", id)
-	if err := c.Start(id); err != nil {
-		return err
-	}
-	err := c.healthy(ctx)
-	progress("node %d is back", id)
+func (c *cluster) endHard(_ context.Context, id int) error {
+	_, err := c.Kill(id)
 	return err
 }
 
+// attribute finds the longest stops. One that touches a node's end counts there, whatever else it touches.
+func attribute(stops []stop, restarts []restart) (w worst) {
+	for _, s := range stops {
+		longest := &w.calm
+		for _, r := range restarts {
+			switch until := s.At.Add(s.length()); {
+			case s.At.Before(r.started) && until.After(r.ended):
+				longest = &w.end
+			case s.At.Before(r.back) && until.After(r.started) && longest == &w.calm:
+				longest = &w.start
+			}
+		}
+		*longest = max(*longest, s.length())
+	}
+	return w
+}
+
+func summary(all []worst) string {
+	var ends, starts, calms []time.Duration
+	for _, w := range all {
+		ends, starts, calms = append(ends, w.end), append(starts, w.start), append(calms, w.calm)
+	}
+	return fmt.Sprintf("at a node's end %s, median %.0f ms (at its start %s, while nothing happens %s)", millis(ends), median(ends), millis(starts), millis(calms))
+}
+
+// millis lists durations; those below 20 ms were not listed by mrbench.
 func millis(ds []time.Duration) string {
 	var all []string
 	for _, d := range ds {
-		all = append(all, fmt.Sprint(d.Milliseconds()))
+		if d == 0 {
+			all = append(all, "<20")
+		} else {
+			all = append(all, fmt.Sprint(d.Milliseconds()))
+		}
 	}
 	return strings.Join(all, "/") + " ms"
 }
