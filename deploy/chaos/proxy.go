@@ -11,10 +11,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// Cuts fall after a random number of bytes: within the first chunk of 256 KiB, or in the middle of some later one.
 const (
-	cutBytesMin = 64 << 10
-	cutBytesMax = 2 << 20
+	cutBytesMin = 64 << 10 // a chunk has 256 KiB
 	proxyBytes  = 32 << 10 // read at once
 	// flipBytes lie between two flips: more than is under way before the first has been noticed.
 	flipBytes = 8 << 20
@@ -32,6 +30,7 @@ type proxy struct {
 	closed   bool
 	conns    map[net.Conn]bool
 	cutsLeft int
+	cutMax   int // bytes of a snapshot after which a connection is cut at the latest
 	flipLeft int
 	cuts     int
 	flips    int
@@ -54,10 +53,12 @@ func newProxy(to string, mark []byte) (*proxy, error) {
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
-// spoil orders cuts and flips, and forgets those before.
-func (p *proxy) spoil(cuts, flips int) {
+// spoil orders cuts, and flips after them, of a snapshot of some bytes, and forgets those before. All cuts together
+// fall into its first half.
+func (p *proxy) spoil(bytes, cuts, flips int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.cutMax = bytes / 2 / max(cuts, 1)
 	p.cutsLeft, p.flipLeft, p.cuts, p.flips, p.calm = cuts, flips, 0, 0, 0
 }
 
@@ -129,7 +130,7 @@ func (p *proxy) forward(in, out net.Conn) {
 // inward copies what peers send to the node.
 func (p *proxy) inward(in io.Reader, out io.Writer) {
 	buf := make([]byte, proxyBytes)
-	snapshot, budget := false, cutBytesMin+rand.IntN(cutBytesMax-cutBytesMin)
+	snapshot, budget := false, p.budget()
 	for {
 		n, err := in.Read(buf)
 		if n > 0 {
@@ -148,10 +149,25 @@ func (p *proxy) inward(in io.Reader, out io.Writer) {
 	}
 }
 
-// touch flips a bit of data if one is due, and says whether to cut.
+// budget is after how many bytes a new connection is cut, if it carries a snapshot and there are cuts left.
+func (p *proxy) budget() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return cutBytesMin + rand.IntN(max(p.cutMax-cutBytesMin, 1))
+}
+
+// touch flips a bit of data if one is due, and says whether to cut. What is flipped is not cut off: it has to arrive.
 func (p *proxy) touch(data []byte, budget int) (cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.cutsLeft > 0 {
+		if budget > 0 {
+			return false
+		}
+		p.cutsLeft--
+		p.cuts++
+		return true
+	}
 	p.calm -= len(data)
 	if at := bytes.Index(data, p.mark); p.flipLeft > 0 && p.calm <= 0 && at >= 0 {
 		data[at+rand.IntN(len(p.mark))] ^= 1 << rand.IntN(8)
@@ -159,10 +175,5 @@ func (p *proxy) touch(data []byte, budget int) (cut bool) {
 		p.flips++
 		p.calm = flipBytes
 	}
-	if p.cutsLeft == 0 || budget > 0 {
-		return false
-	}
-	p.cutsLeft--
-	p.cuts++
-	return true
+	return false
 }

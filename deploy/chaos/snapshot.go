@@ -87,7 +87,7 @@ func (b *behind) comeBack(ctx context.Context, cuts, flips int) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	b.proxy.spoil(cuts, flips)
+	b.proxy.spoil(b.keeps, cuts, flips)
 	began := time.Now()
 	if err := c.Start(awayNode); err != nil {
 		return "", err
