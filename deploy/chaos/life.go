@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -34,17 +35,10 @@ func life(ctx context.Context, st *stage) (figures string, err error) {
 	if err != nil {
 		return "", err
 	}
-	began := time.Now()
-	steps, err := c.grow(ctx, st.partitions)
-	if err == nil {
-		var more string
-		more, err = c.shrink(ctx)
-		steps += more
-	}
+	steps, err := c.threeFiveThree(ctx, st.partitions)
 	if err != nil {
 		return "", err
 	}
-	took := time.Since(began)
 	r, err := l.finish()
 	if err != nil {
 		return "", err
@@ -54,21 +48,54 @@ func life(ctx context.Context, st *stage) (figures string, err error) {
 		return "", err
 	}
 	worst := r.Stops.Partitions[0]
-	return fmt.Sprintf("peak %.0f records/s of 16 B; 3 -> 5 -> 3 nodes in %s under %.0f/s (%.0f %% of it): %s%d records verified, 0 missing, doubled, changed or reordered; "+
-		"longest stop: all %.0f ms, one partition %.0f ms; %s", peak, seconds(took), r.Append.PerSecond, 100*r.Append.PerSecond/peak, steps,
+	return fmt.Sprintf("peak %.0f records/s of 16 B; 3 -> 5 -> 3 nodes under %.0f/s (%.0f %% of it): %s; %d records verified, 0 missing, doubled, changed or reordered; "+
+		"longest stop: all %.0f ms, one partition %.0f ms; %s", peak, r.Append.PerSecond, 100*r.Append.PerSecond/peak, told(steps, r.Stops.Listed),
 		r.Verify.Acknowledged, r.Stops.All.Millis, worst.Millis, replaced), nil
 }
 
-// grow lets nodes 4 and 5 join, and moves every partition so that one of them has a replica.
-func (c *cluster) grow(ctx context.Context, partitions int) (string, error) {
-	begin := time.Now()
-	for id := 4; id <= 5; id++ {
-		if err := c.join(ctx, id, 1); err != nil {
-			return "", err
+// step is one thing that was done while the load went on.
+type step struct {
+	what     string
+	from, to time.Time
+}
+
+// threeFiveThree lets two nodes join, moves every partition, and takes two of the first nodes out.
+func (c *cluster) threeFiveThree(ctx context.Context, partitions int) (steps []step, err error) {
+	for _, s := range []struct {
+		what string
+		do   func() error
+	}{
+		{"two joined", func() error { return errors.Join(c.join(ctx, 4, 1), c.join(ctx, 5, 1)) }},
+		{fmt.Sprintf("%d partitions moved", partitions), func() error { return c.moveAll(ctx, "life", partitions) }},
+		{"two of the first drained, stopped and removed", func() error { return c.shrink(ctx) }},
+	} {
+		from := time.Now()
+		if err := s.do(); err != nil {
+			return nil, err
 		}
+		steps = append(steps, step{s.what, from, time.Now()})
+		progress("%s", s.what)
 	}
-	joined := time.Since(begin)
-	begin = time.Now()
+	return steps, nil
+}
+
+// told says how long each step took, and the longest stop of a partition that began in it.
+func told(steps []step, stops []stop) string {
+	var all []string
+	for _, s := range steps {
+		longest := 0.0
+		for _, one := range stops {
+			if !one.At.Before(s.from) && one.At.Before(s.to) {
+				longest = max(longest, one.Millis)
+			}
+		}
+		all = append(all, fmt.Sprintf("%s in %s (a partition stood still for up to %.0f ms)", s.what, seconds(s.to.Sub(s.from)), longest))
+	}
+	return strings.Join(all, ", ")
+}
+
+// moveAll moves every partition so that nodes 4 and 5 have replicas, a few at a time.
+func (c *cluster) moveAll(ctx context.Context, topic string, partitions int) error {
 	moves := make(chan int, partitions)
 	for p := range partitions {
 		moves <- p
@@ -79,7 +106,7 @@ func (c *cluster) grow(ctx context.Context, partitions int) (string, error) {
 		go func() {
 			var err error
 			for p := range moves {
-				err = errors.Join(err, c.moveOn(ctx, "life", p))
+				err = errors.Join(err, c.moveOn(ctx, topic, p))
 			}
 			ends <- err
 		}()
@@ -88,8 +115,7 @@ func (c *cluster) grow(ctx context.Context, partitions int) (string, error) {
 	for range movesAtOnce {
 		err = errors.Join(err, <-ends)
 	}
-	progress("moved %d partitions", partitions)
-	return fmt.Sprintf("two joined in %s, %d partitions moved in %s, ", seconds(joined), partitions, seconds(time.Since(begin))), err
+	return err
 }
 
 // join starts a node, and waits until it is a member.
@@ -114,18 +140,16 @@ func (c *cluster) moveOn(ctx context.Context, topic string, p int) error {
 }
 
 // shrink drains and removes the nodes 1 and 2.
-func (c *cluster) shrink(ctx context.Context) (string, error) {
-	begin := time.Now()
+func (c *cluster) shrink(ctx context.Context) error {
 	for id := 1; id <= 2; id++ {
 		if err := c.leave(ctx, id); err != nil {
-			return "", err
+			return err
 		}
 	}
-	took := time.Since(begin)
 	if err := c.onlyOn(ctx, "life", 3, 3, 4, 5); err != nil {
-		return "", err
+		return err
 	}
-	return fmt.Sprintf("two of the first drained, stopped and removed in %s; ", seconds(took)), c.healthy(ctx)
+	return c.healthy(ctx)
 }
 
 // leave takes a node out as the documentation says.
