@@ -32,11 +32,19 @@ type ProposeResult struct {
 	Err     error // *NotLeaderError, ErrOutcomeUnknown, ErrOverloaded, ErrDiskStalled, ErrStopped or ErrTooLarge
 }
 
-// Inbound carries what one frame held for one group, from a node whose connection passed the handshake.
+// Inbound carries what one frame held for one group, from a node whose connection passed the handshake. Done,
+// unless it is nil, is called once, when this is in no mailbox any more.
 type Inbound struct {
 	From       raftcore.NodeID
 	Heartbeats []*raftv1.GroupHeartbeat
 	Envelopes  []*raftv1.Envelope
+	Done       func()
+}
+
+func (m *Inbound) done() {
+	if m.Done != nil {
+		m.Done()
+	}
 }
 
 // Unary is the request of a canonical RPC, or one chunk of a snapshot: exactly one of Append, Vote and Snapshot
@@ -213,5 +221,7 @@ func End(msg any, err error) {
 		if m.Reply != nil {
 			m.Reply.Transferred(0, err)
 		}
+	case *Inbound:
+		m.done()
 	}
 }

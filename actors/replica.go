@@ -298,6 +298,7 @@ func (r *Replica) refused(err error) {
 // step hands a frame's messages to Raft, heartbeats first. A refused one is counted by the core and
 // changes nothing.
 func (r *Replica) step(m *Inbound) {
+	defer m.done()
 	for _, h := range m.Heartbeats {
 		r.stepOne(m.From, raftcore.FromHeartbeat(h))
 	}

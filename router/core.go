@@ -53,8 +53,12 @@ func (c *Core) Dispatch(items ...Routed) { c.system.Root.Send(c.router, &Dispatc
 func (c *Core) Tick() { c.system.Root.Send(c.router, &actors.ClockTick{}) }
 
 // Frame takes a frame from a peer. It never blocks.
-func (c *Core) Frame(from uint64, f *raftv1.Frame) {
-	c.system.Root.Send(c.router, &Frame{raftcore.NodeID(from), f})
+func (c *Core) Frame(from uint64, f *raftv1.Frame) { c.FrameThen(from, f, nil) }
+
+// FrameThen is Frame, and calls done when nothing of the frame waits any more. Mailboxes never refuse, so this
+// is how who hands frames over knows when to stop.
+func (c *Core) FrameThen(from uint64, f *raftv1.Frame, done func()) {
+	c.system.Root.Send(c.router, &Frame{raftcore.NodeID(from), f, done})
 }
 
 // SnapshotChunk takes one request of InstallSnapshot from a peer. It never blocks; reply is called once, and with
