@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint lint-format lint-code lint-proto lint-cross gen demo bench test-deploy sim sim-selftest hostile fuzz clean deps
+.PHONY: help build run test lint lint-format lint-code lint-proto lint-cross gen demo bench chaos test-deploy sim sim-selftest hostile fuzz clean deps
 
 export PATH := $(PATH):/usr/local/go/bin
 # We stamp the version ourselves: Go's own stamping fails where git refuses to look into a checkout of another user.
@@ -87,6 +87,10 @@ test-deploy: deps ## what deploy/ holds, against systemd's, Prometheus's and Kub
 		protoc=protobuf-compiler grpc_python_plugin=protobuf-compiler-grpc /usr/lib/python3/dist-packages/grpc=python3-grpcio /usr/lib/python3/dist-packages/google/protobuf=python3-protobuf
 	TEST_DEPLOY=1 go test -count 1 $(ARGS) ./deploy/systemd ./deploy/prometheus ./deploy/manifests ./deploy/protocol
 	cd deploy/tools/manifests && go vet ./... && go test -count 1 $(ARGS) ./...
+
+chaos: build ## what a cluster lives through, on real processes, with figures (10 minutes; ARGS='-h', or some: ARGS='rolling groups')
+	@go build -o bin/chaos ./deploy/chaos
+	@exec bin/chaos $(ARGS)
 
 SEEDS ?= 1000
 FROM ?= 1

@@ -130,7 +130,7 @@ func (p *plan) someAddr(n raftcore.NodeID) string {
 	return "CLIENT_ADDR"
 }
 
-// explainLag names members that have been behind for a while though their nodes are there.
+// explainLag names members that have been behind for a while though their nodes are there and they have not failed.
 func (p *plan) explainLag(news *groupNews) {
 	if news == nil {
 		return
@@ -140,6 +140,9 @@ func (p *plan) explainLag(news *groupNews) {
 		n := p.c.nodeOf(replicaKey{id, raftcore.ReplicaID(r)})
 		if id == raftcore.MetadataGroup {
 			n = raftcore.NodeID(r)
+		}
+		if _, failed := p.c.failed[replicaKey{id, raftcore.ReplicaID(r)}]; failed {
+			continue
 		}
 		if n == 0 || !p.c.alive(n) || p.c.now-news.laggingSince[r] < lagPatience*p.c.cfg.ElectionTicks {
 			continue

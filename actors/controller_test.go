@@ -298,6 +298,14 @@ func TestAFollowerThatLagsForLongIsNamed(t *testing.T) {
 	if f := r.board.Load(); len(f) != 1 || !strings.Contains(f[0].What, "group 2 on node 2 lags behind") {
 		t.Fatalf("%v", f)
 	}
+	r.reports[2] = func(rep *raftv1.NodeReport) { // nor is that of a failed replica, which has a reason of its own
+		rep.Failed = []*raftv1.FailedReplica{{GroupId: 2, ReplicaId: 2, Reason: "planted"}}
+	}
+	r.tick(10)
+	if f := r.board.Load(); len(f) != 0 {
+		t.Fatalf("%v", f)
+	}
+	delete(r.reports, 2)
 	r.silence[2] = 20 // a dead node's lag is no news
 	r.tick(10)
 	if f := r.board.Load(); len(f) != 0 {

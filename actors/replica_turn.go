@@ -201,6 +201,7 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 	case err == nil:
 		r.noteSpeaker(raftcore.ReplicaID(m.GetFrom()), from)
 		r.noteStored(m)
+		r.outdo(m)
 	}
 }
 

@@ -35,6 +35,7 @@ type lane struct {
 	stalled   bool
 	broken    bool // while stalled: the frozen batches must change their producer id
 	safe      bool // while broken: what is frozen cannot have been stored
+	elsewhere bool // while stalled: the node stops, another one can be asked without a pause
 	failures  int  // in a row
 	notBefore time.Time
 	headSince time.Time // when the oldest batch became the oldest
@@ -175,9 +176,14 @@ func (l *lane) led(leader, term uint64, now time.Time) {
 	}
 }
 
-// stall stops sending for a pause, and until nothing is in flight. Failures within a pause count once.
+// stall stops sending for a pause, and until nothing is in flight. Failures within a pause count once. A node that
+// stops asks for a pause on its own behalf: the first time, others are asked at once.
 func (l *lane) stall(e *Error, now time.Time) {
 	l.stalled, l.lastErr = true, e
+	if e.Reason == Stopping && l.failures == 0 {
+		l.elsewhere = true
+		return
+	}
 	if !now.Before(l.notBefore) {
 		l.notBefore = now.Add(pause(l.failures, e.RetryAfter))
 		l.failures++
@@ -195,6 +201,10 @@ func (l *lane) drain() {
 	}
 	if l.broken {
 		l.reset()
+	}
+	if l.elsewhere {
+		l.elsewhere = false
+		l.failures++
 	}
 	l.stalled, l.broken, l.safe = false, false, false
 }
@@ -247,7 +257,7 @@ func (l *lane) abandon(cause error) {
 		b.via = nil
 		b.settle(Receipt{}, finalError(b, cause))
 	}
-	l.open, l.inFlight, l.flushing, l.stalled, l.broken = nil, 0, false, false, false
+	l.open, l.inFlight, l.flushing, l.stalled, l.broken, l.elsewhere = nil, 0, false, false, false, false
 	l.failures, l.notBefore, l.lastErr, l.needsID = 0, time.Time{}, nil, true
 }
 

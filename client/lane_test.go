@@ -115,6 +115,30 @@ func TestARefusedWindowGoesAgainInOrderAsTheSameBytes(t *testing.T) {
 	}
 }
 
+// TestALaneAsksAnotherNodeAtOnceWhenItsOwnStops: the pause that a stopping node asks for was most of the time for which
+// appends stood still when a node was restarted with SIGTERM.
+func TestALaneAsksAnotherNodeAtOnceWhenItsOwnStops(t *testing.T) {
+	lt := newLaneTest(t, 3)
+	out := lt.sendAll()
+	for _, b := range out {
+		lt.want("sent before all is answered", len(lt.sendAll()), 0)
+		lt.l.refused(b, answer(Stopping, 100*time.Millisecond), lt.now)
+	}
+	again := lt.sendAll()
+	lt.want("sent again at once", len(again), 3)
+	for _, b := range again { // by one that stops as well, or the same one
+		lt.l.refused(b, answer(Stopping, 100*time.Millisecond), lt.now)
+	}
+	lt.want("sent a third time at once", len(lt.sendAll()), 0)
+	lt.now = lt.now.Add(125 * time.Millisecond)
+	again = lt.sendAll()
+	lt.want("sent after the pause", len(again), 3)
+	lt.l.acked(again[0], Receipt{})
+	lt.l.refused(again[1], answer(Stopping, 100*time.Millisecond), lt.now)
+	lt.l.refused(again[2], answer(SequenceGap, 0), lt.now)
+	lt.want("sent again at once, after an acknowledgement", len(lt.sendAll()), 2)
+}
+
 func TestALaneWaitsAsLongAsTheNodeAsked(t *testing.T) {
 	lt := newLaneTest(t, 1)
 	lt.l.refused(lt.sendAll()[0], answer(Overloaded, time.Second), lt.now)

@@ -42,6 +42,9 @@ type Core struct {
 	seen leadership
 	// steer is about membership changes; see Steer.
 	steer steering
+	// ticks counts Tick, and heard is when, by it, a leader last had a message of a member: see active.
+	ticks int
+	heard map[ReplicaID]int
 	// quarantined, once set, stays: see ErrQuarantine.
 	quarantined bool
 }
@@ -171,6 +174,7 @@ func (c *Core) Step(from NodeID, m *raftpb.Message) error {
 		return refuse(ReasonNotMember)
 	}
 	c.cfg.Counters.Stepped.Add(1)
+	c.hear(ReplicaID(m.GetFrom()))
 	return err
 }
 
@@ -193,6 +197,7 @@ func (c *Core) StepLocal(m *raftpb.Message) error {
 // Tick lets one tick of time pass.
 func (c *Core) Tick() {
 	if !c.quarantined {
+		c.ticks++
 		c.rn.Tick()
 	}
 }

@@ -164,6 +164,31 @@ func TestLeadershipGoesToTheLiveVoterThatIsFurthestAhead(t *testing.T) {
 	}
 }
 
+// TestAMemberThatAnswersEveryHeartbeatIsNeverNotHeardOf: etcd/raft's CheckQuorum forgets all members once per election
+// timeout, and until they answered again `partition transfer-leader` said that there was no successor.
+func TestAMemberThatAnswersEveryHeartbeatIsNeverNotHeardOf(t *testing.T) {
+	n := startedNetwork(t, 3, 1)
+	c := n.core(1)
+	for tick := range 35 {
+		c.Tick()
+		if got := c.Successor(); got != 2 {
+			t.Errorf("tick %d, the heartbeats on their way: successor %d; %+v", tick, got, c.Progress())
+		}
+		n.run()
+	}
+	n.cut[3] = true
+	for range 10 { // one election timeout
+		c.Tick()
+		n.run()
+	}
+	if p := c.Progress(); !p[1].Active || p[2].Active {
+		t.Errorf("a member that says nothing counts as heard of, or one that does, as not: %+v", p)
+	}
+	if err := c.TransferLeader(2); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOnlyOwnStorageResponsesAreTakenBack(t *testing.T) {
 	c := startedNetwork(t, 3, 1).core(1)
 	for _, m := range []*raftpb.Message{

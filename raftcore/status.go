@@ -79,9 +79,29 @@ func (c *Core) AppendProgress(all []Progress) []Progress {
 	}
 	c.rn.WithProgress(func(id uint64, kind raft.ProgressType, p tracker.Progress) {
 		r := ReplicaID(id)
-		all = append(all, Progress{r, c.members[r], Index(p.Match), kind == raft.ProgressTypePeer, p.RecentActive})
+		all = append(all, Progress{r, c.members[r], Index(p.Match), kind == raft.ProgressTypePeer, p.RecentActive || c.heardLately(r)})
 	})
 	return all
+}
+
+// hear notes that a leader has had a message of a member. Who does not lead knows nothing of the others, as Progress.
+func (c *Core) hear(from ReplicaID) {
+	if c.rn.BasicStatus().RaftState != raft.StateLeader {
+		clear(c.heard)
+		return
+	}
+	if c.heard == nil {
+		c.heard = make(map[ReplicaID]int)
+	}
+	c.heard[from] = c.ticks
+}
+
+// heardLately says that a message of a member came within the last election timeout. etcd/raft's own mark is not
+// enough: CheckQuorum takes it away from all members once per election timeout, and until they answer the next
+// heartbeat nobody could be handed leadership or be made a voter.
+func (c *Core) heardLately(r ReplicaID) bool {
+	at, ok := c.heard[r]
+	return ok && c.ticks-at < c.cfg.ElectionTicks
 }
 
 // FsyncedReplicas returns how many voters this leader knows to hold entry i durably; 0 when it does not lead.

@@ -57,16 +57,21 @@ func (c *census) nodeReasons() []*multiraftv1.HealthReason {
 		}
 		nodes.add(fmt.Sprintf("node %d is not alive", n.GetNodeId()),
 			fmt.Sprintf("it was not heard of lately, or does not answer at %s", n.GetClientAddr()),
-			fmt.Sprintf("start it again with its own command line, on its own data directory. If that is lost: mrctl node remove %d --force, "+
-				"then multiraftd start --data-dir NEW_DIR --client-addr H:P --peer-addr H:P --http-addr H:P --join %s", n.GetNodeId(), c.someAddr()))
+			"start it again with its own command line, on its own data directory. If that is lost: "+c.anew(raftcore.NodeID(n.GetNodeId())))
 	}
 	return nodes.all()
 }
 
-// someAddr is where a node serves clients that answered.
-func (c *census) someAddr() string {
+// anew is what to type to have another node in the place of one.
+func (c *census) anew(n raftcore.NodeID) string {
+	return fmt.Sprintf("mrctl node remove %d --force, then multiraftd start --data-dir NEW_DIR --client-addr H:P --peer-addr H:P --http-addr H:P --join %s",
+		n, c.someAddr(n))
+}
+
+// someAddr is where a node serves clients that answered, and is not one.
+func (c *census) someAddr(not raftcore.NodeID) string {
 	for _, n := range c.nodes {
-		if c.answers[raftcore.NodeID(n.GetNodeId())] != nil {
+		if id := raftcore.NodeID(n.GetNodeId()); id != not && c.answers[id] != nil {
 			return n.GetClientAddr()
 		}
 	}
@@ -87,15 +92,25 @@ func (c *census) deadOf(members []raftcore.NodeID) string {
 }
 
 // failedTry is what helps a failed replica: another start, or another replica. A new one comes by a move away and
-// back.
+// back, of which a node hears by its replica of the metadata group: where that has failed, another node has to come.
 func (c *census) failedTry(g *groupState, n raftcore.NodeID) string {
 	restart := fmt.Sprintf("restart node %d, and keep its log for a report", n)
-	if g.topic == "" || len(g.members) < 2 {
+	if c.groups[0].hasFailedOn(n) {
+		if len(c.nodes) < 2 {
+			return restart
+		}
+		return fmt.Sprintf("%s. If it fails again, stop it, and replace it: %s", restart, c.anew(n))
+	}
+	if len(g.members) < 2 {
 		return restart
 	}
 	without := slices.DeleteFunc(slices.Clone(g.members), func(m raftcore.NodeID) bool { return m == n })
 	return fmt.Sprintf("%s. If it fails again, replace it: mrctl partition move %s %d --to %s && mrctl partition move %s %d --to %s",
 		restart, g.topic, g.partition, commas(without), g.topic, g.partition, commas(g.members))
+}
+
+func (g *groupState) hasFailedOn(n raftcore.NodeID) bool {
+	return slices.ContainsFunc(g.failed, func(st *multiraftv1.ReplicaStatus) bool { return st.GetNodeId() == uint64(n) })
 }
 
 func (c *census) missingTry(g *groupState) string {

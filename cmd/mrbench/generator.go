@@ -35,6 +35,7 @@ type generator struct {
 	clock      func() time.Duration
 	failed     func(error) // hears of every failure; the first ends the load
 	window     *window
+	stops      *stopWatch // of all generators
 
 	// Written by the appending goroutine, read after its end.
 	appended uint64 // records taken in; their sequences are 0 to appended-1
@@ -74,7 +75,9 @@ func (g *generator) generate(ctx context.Context, p producer) error {
 		now := g.clock()
 		g.choose(now, len(r.Value))
 		g.payload.stamp(r.Value, g.id, seq)
-		g.window.add(g.partition, seq, now)
+		if g.window.add(g.partition, seq, now) {
+			g.stops.waiting(g.partition, now)
+		}
 		if _, err := p.Append(ctx, g.partition, r); err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				return nil
@@ -135,7 +138,7 @@ func (g *generator) choose(now time.Duration, bytes int) {
 // acked is the producer's OnAck.
 func (g *generator) acked(a client.Ack) {
 	now := g.clock()
-	taken := g.window.settle(int(a.Partition), a.Records, func(s *slot) {
+	taken, empty := g.window.settle(int(a.Partition), a.Records, func(s *slot) {
 		if a.Err != nil {
 			g.refused.add(s.sequence)
 		} else {
@@ -143,6 +146,9 @@ func (g *generator) acked(a client.Ack) {
 		}
 	})
 	g.lastAck = now
+	if taken > 0 {
+		g.stops.acknowledged(int(a.Partition), now, empty)
+	}
 	switch {
 	case taken != a.Records:
 		g.failed(fmt.Errorf("%d records of partition %d acknowledged, %d were in flight", a.Records, a.Partition, taken))

@@ -78,7 +78,7 @@ func (f *fakeProducer) acknowledge() {
 func newTestGenerator(window int, records uint64) *generator {
 	start := time.Now()
 	return &generator{payload: newPayload(7, 16), partitions: 5, records: records, batchBytes: 1 << 20,
-		clock: func() time.Duration { return time.Since(start) }, failed: func(error) {}, window: newWindow(window, 5), latency: newHistogram()}
+		clock: func() time.Duration { return time.Since(start) }, failed: func(error) {}, window: newWindow(window, 5), stops: newStopWatch(5), latency: newHistogram()}
 }
 
 func TestAClientNeverHasMoreRecordsInFlightThanItsWindow(t *testing.T) {
@@ -195,14 +195,16 @@ func TestTheWindowKeepsEachPartitionsOrder(t *testing.T) {
 	inFlight, seq := 0, uint64(0)
 	for range 10000 {
 		if p := rng.IntN(3); rng.IntN(2) == 0 && inFlight < 16 {
-			w.add(p, seq, 0)
+			if only := w.add(p, seq, 0); only != (len(model[p]) == 0) {
+				t.Fatalf("only %v beside %d others", only, len(model[p]))
+			}
 			model[p] = append(model[p], seq)
 			inFlight++
 			seq++
 		} else {
 			n := rng.IntN(5)
 			var got []uint64
-			taken := w.settle(p, n, func(s *slot) { got = append(got, s.sequence) })
+			taken, empty := w.settle(p, n, func(s *slot) { got = append(got, s.sequence) })
 			if taken != min(n, len(model[p])) || taken != len(got) {
 				t.Fatalf("%d taken of %d in flight", taken, len(model[p]))
 			}
@@ -213,6 +215,9 @@ func TestTheWindowKeepsEachPartitionsOrder(t *testing.T) {
 			}
 			model[p] = model[p][taken:]
 			inFlight -= taken
+			if empty != (len(model[p]) == 0) {
+				t.Fatalf("empty %v with %d left", empty, len(model[p]))
+			}
 		}
 		if w.full() != (inFlight == 16) {
 			t.Fatalf("full %v with %d in flight", w.full(), inFlight)

@@ -15,6 +15,7 @@ import (
 type job struct {
 	*options
 	name           string
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	client         *client.Client // for all but the load
 	topic          *topicInfo
@@ -80,7 +81,7 @@ func (j *job) load(ctx context.Context, p *payload) (*load, error) {
 	}); err != nil {
 		return nil, err
 	}
-	res, err := l.run(ctx, j.duration, j.stderr)
+	res, err := l.run(ctx, j.duration, j.input(), j.stderr)
 	err = errors.Join(err, l.close())
 	j.report.load(j, res)
 	switch {
@@ -92,6 +93,14 @@ func (j *job) load(ctx context.Context, p *payload) (*load, error) {
 		return l, fmt.Errorf("%w: %d records not acknowledged: %v", errLoad, res.errors, res.err)
 	}
 	return l, nil
+}
+
+// input is what ends the load when it ends; nil = nothing does.
+func (j *job) input() io.Reader {
+	if j.untilEOF {
+		return j.stdin
+	}
+	return nil
 }
 
 // grown is what has come to the partitions since the job began.

@@ -23,6 +23,7 @@ type load struct {
 	generators []*generator
 	producers  []producer
 	clients    []*client.Client // for the producers only
+	stops      *stopWatch
 	started    time.Time
 	stop       context.CancelCauseFunc // the first cause stands
 }
@@ -32,11 +33,12 @@ type loadResult struct {
 	acknowledged, batches, errors uint64
 	elapsed, cpu, behind          time.Duration
 	latency                       *histogram
+	stops                         *stops
 	err                           error // why it ended early
 }
 
 func newLoad(ctx context.Context, o *options, partitions int, p *payload) (*load, error) {
-	l := &load{}
+	l := &load{stops: newStopWatch(partitions)}
 	for id := range o.clients {
 		l.generators = append(l.generators, l.generator(o, id, partitions, p))
 	}
@@ -64,7 +66,7 @@ func newLoad(ctx context.Context, o *options, partitions int, p *payload) (*load
 func (l *load) generator(o *options, id, partitions int, p *payload) *generator {
 	g := &generator{id: id, payload: p, partitions: partitions, batchBytes: o.batchBytes, linger: o.linger,
 		clock: func() time.Duration { return time.Since(l.started) }, failed: func(err error) { l.stop(err) },
-		window: newWindow(o.window/o.clients, partitions), latency: newHistogram()}
+		window: newWindow(o.window/o.clients, partitions), stops: l.stops, latency: newHistogram()}
 	if o.rate > 0 {
 		g.interval = float64(time.Second) * float64(o.clients) / o.rate
 		g.offset = time.Duration(g.interval * float64(id) / float64(o.clients))
@@ -92,8 +94,8 @@ func (l *load) close() error {
 	return errors.Join(errs...)
 }
 
-// run loads the cluster until ctx ends, the time is over, the records are used up, or a batch fails.
-func (l *load) run(ctx context.Context, duration time.Duration, progress io.Writer) (*loadResult, error) {
+// run loads the cluster until ctx ends, the time is over, input ends, the records are used up, or a batch fails.
+func (l *load) run(ctx context.Context, duration time.Duration, input io.Reader, progress io.Writer) (*loadResult, error) {
 	cpuBefore, err := cpuTime()
 	if err != nil {
 		return nil, err
@@ -104,12 +106,18 @@ func (l *load) run(ctx context.Context, duration time.Duration, progress io.Writ
 		timer := time.AfterFunc(duration, func() { l.stop(errDone) })
 		defer timer.Stop()
 	}
+	if input != nil { // it ends with the input or the process
+		go func() {
+			_, _ = io.Copy(io.Discard, input) // whatever ends it
+			l.stop(errDone)
+		}()
+	}
 	l.started = time.Now()
 	var wg, printing sync.WaitGroup
 	over := make(chan struct{})
 	printing.Go(func() { l.progress(over, progress) })
 	for i, g := range l.generators {
-		if g.records > 0 || duration > 0 {
+		if g.records > 0 || duration > 0 || input != nil {
 			wg.Go(func() { g.run(ctx, l.producers[i]) })
 		}
 	}
@@ -126,7 +134,7 @@ func (l *load) run(ctx context.Context, duration time.Duration, progress io.Writ
 }
 
 func (l *load) result() *loadResult {
-	r := &loadResult{latency: newHistogram()}
+	r := &loadResult{latency: newHistogram(), stops: l.stops.seen(l.started)}
 	for _, g := range l.generators {
 		r.acknowledged += g.acknowledged.Load()
 		r.batches += g.batches

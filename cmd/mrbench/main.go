@@ -87,7 +87,7 @@ func newCommand(name, short string, appends bool, f func(context.Context, *job) 
 			if err := o.validate(appends); err != nil {
 				return err
 			}
-			return runJob(cmd.Context(), &job{options: o, name: name, stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr()}, f)
+			return runJob(cmd.Context(), &job{options: o, name: name, stdin: cmd.InOrStdin(), stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr()}, f)
 		},
 	}
 	o.bind(cmd.Flags())

@@ -32,6 +32,7 @@ type options struct {
 	partitions, replicas uint32
 	records              uint64
 	duration             time.Duration
+	untilEOF             bool
 	size                 int
 	clients, window      int
 	send                 string
@@ -50,6 +51,7 @@ func (o *options) bind(f *pflag.FlagSet) {
 	f.Uint32Var(&o.replicas, "replicas", 3, "replicas of each, for --create")
 	f.Uint64Var(&o.records, "records", 0, "end after so many records, of all clients")
 	f.DurationVar(&o.duration, "duration", 0, "end after this time; append and mixed without --records: 10s")
+	f.BoolVar(&o.untilEOF, "until-eof", false, "end when standard input does; append and mixed")
 	f.IntVar(&o.size, "size", 128, "bytes of a record's value")
 	f.IntVar(&o.clients, "clients", 16, "clients, each a producer of its own; read: partitions read at a time")
 	f.IntVar(&o.window, "window", 16384, "records in flight at most, all clients together")
@@ -82,7 +84,7 @@ func (o *options) validate(appends bool) error {
 		refuse(o.window < o.clients || o.window > windowMax, "--window is at least one record per client (%d) and at most %d, not %d", o.clients, windowMax, o.window)
 		refuse(o.batchBytes < 1, "--batch-bytes must be positive")
 		refuse(o.verify && o.size < stampBytes, "--verify needs --size %d at least", stampBytes)
-		if o.records == 0 && o.duration == 0 {
+		if o.records == 0 && o.duration == 0 && !o.untilEOF {
 			o.duration = durationDefault
 		}
 	} else {

@@ -14,6 +14,7 @@ type report struct {
 	Topic   string     `json:"topic"`
 	Load    definition `json:"load"`
 	Append  *figures   `json:"append,omitempty"`
+	Stops   *stops     `json:"stops,omitempty"`
 	Read    *readings  `json:"read,omitempty"`
 	CPU     *cpuUse    `json:"client_cpu,omitempty"`
 	Verify  *verdict   `json:"verify,omitempty"`
@@ -100,6 +101,7 @@ func (r *report) load(j *job, res *loadResult) {
 		behind := millis(res.behind)
 		r.Append.BehindMillis = &behind
 	}
+	r.Stops = res.stops
 	r.cpu(res.cpu, res.acknowledged, res.elapsed)
 }
 
@@ -137,6 +139,9 @@ func (r *report) text(w io.Writer) {
 	if a := r.Append; a != nil {
 		a.text(w)
 	}
+	if s := r.Stops; s != nil {
+		s.text(w)
+	}
 	if c := r.CPU; c != nil {
 		fmt.Fprintf(w, "client CPU\t%.2f s, %.3f us/record, %.2f cores\n", c.Seconds, c.MicrosPerRecord, c.Cores)
 	}
@@ -169,4 +174,13 @@ func (v *verdict) text(w io.Writer) {
 	}
 	fmt.Fprintf(w, "verify\t%s: %d acknowledged, %d missing, %d doubled, %d changed, %d reordered", result, v.Acknowledged, v.Missing, v.Doubled, v.Changed, v.Reordered)
 	fmt.Fprintf(w, "; %d refused but stored, %d foreign\n", v.Refused, v.Foreign)
+}
+
+func (s *stops) text(w io.Writer) {
+	fmt.Fprintf(w, "longest stop ms\tall %.1f", s.All.Millis)
+	if len(s.Partitions) > 0 {
+		p := s.Partitions[0]
+		fmt.Fprintf(w, "  one partition %.1f (%d, at %s)", p.Millis, p.Partition, p.At.Format("15:04:05.000"))
+	}
+	fmt.Fprintln(w)
 }

@@ -44,9 +44,10 @@ func (w *window) full() bool {
 	return w.free == none
 }
 
-// add notes a record. The caller has asked full.
-func (w *window) add(partition int, sequence uint64, start time.Duration) {
+// add notes a record, and says whether it is the only one of its partition. The caller has asked full.
+func (w *window) add(partition int, sequence uint64, start time.Duration) (only bool) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	i := w.free
 	s := &w.slots[i]
 	w.free = s.next
@@ -55,16 +56,17 @@ func (w *window) add(partition int, sequence uint64, start time.Duration) {
 		w.slots[last].next = i
 	} else {
 		w.first[partition] = i
+		only = true
 	}
 	w.last[partition] = i
-	w.mu.Unlock()
+	return only
 }
 
 // settle takes the first n records of a partition out and shows each to see, which must be quick. It returns
-// how many there were.
-func (w *window) settle(partition, n int, see func(*slot)) int {
+// how many there were, and whether none is left.
+func (w *window) settle(partition, n int, see func(*slot)) (taken int, empty bool) {
 	w.mu.Lock()
-	head, tail, taken := w.first[partition], int32(none), 0
+	head, tail := w.first[partition], int32(none)
 	for i := head; i != none && taken < n; i = w.slots[i].next {
 		see(&w.slots[i])
 		tail = i
@@ -77,10 +79,11 @@ func (w *window) settle(partition, n int, see func(*slot)) int {
 		}
 		w.slots[tail].next, w.free = w.free, head
 	}
+	empty = w.first[partition] == none
 	w.mu.Unlock()
 	select {
 	case w.room <- struct{}{}:
 	default:
 	}
-	return taken
+	return taken, empty
 }

@@ -58,6 +58,7 @@ var rooms = []room{
 	{at: "deploy/prometheus", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/protocol", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/systemd", ours: "", tests: "deploy/localcluster"},
+	{at: "deploy/chaos", ours: "deploy/localcluster"},
 }
 
 // fence says that an import path, or what lies below it, is found in some places only. Test files are exempt

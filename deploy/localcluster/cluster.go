@@ -1,6 +1,7 @@
 package localcluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,8 @@ type Cluster struct {
 	config  Config
 	base    int // ports: clients base+1.., peers base+n+1.., http base+2n+1..
 	running map[int]*process
+	// advertised is where others dial a node, where that is not its own peer address.
+	advertised map[int]string
 }
 
 // New chooses ports. It starts nothing.
@@ -52,7 +55,7 @@ func New(c Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{config: c, base: base, running: make(map[int]*process)}, nil
+	return &Cluster{config: c, base: base, running: make(map[int]*process), advertised: make(map[int]string)}, nil
 }
 
 // StartAll starts every node that does not run.
@@ -86,12 +89,36 @@ func (c *Cluster) start(id int, how ...string) error {
 		"--peer-addr", c.PeerAddr(id),
 		"--http-addr", c.HTTPAddr(id),
 	}, append(how, c.config.Flags...)...)
+	if addr := c.advertised[id]; addr != "" {
+		args = append(args, "--advertise-peer", addr)
+	}
 	p, err := launch(exec.Command(c.binary("multiraftd"), args...), c.log(id))
 	if err != nil {
 		return err
 	}
 	c.running[id] = p
 	return nil
+}
+
+// AdvertisePeer lets the others dial node id at addr, where something stands in front of it. Before its first start.
+func (c *Cluster) AdvertisePeer(id int, addr string) { c.advertised[id] = addr }
+
+// Signal sends a signal that does not end a process, SIGSTOP or SIGCONT, to node id.
+func (c *Cluster) Signal(id int, s os.Signal) error {
+	p := c.running[id]
+	if p == nil || !p.running() {
+		return fmt.Errorf("node %d does not run: %w", id, c.Err())
+	}
+	return p.cmd.Process.Signal(s)
+}
+
+// PID is the process id of node id, or 0 when it does not run.
+func (c *Cluster) PID(id int) int {
+	p := c.running[id]
+	if p == nil || !p.running() {
+		return 0
+	}
+	return p.cmd.Process.Pid
 }
 
 // Kill sends SIGKILL to node id, waits for its end, and returns the time right before the signal.
@@ -259,7 +286,7 @@ func (c *Cluster) all() int { return c.config.Nodes + c.config.Joiners }
 func (c *Cluster) bootstrap() string {
 	peers := make([]string, c.config.Nodes)
 	for i := range peers {
-		peers[i] = fmt.Sprintf("%d=%s", i+1, c.PeerAddr(i+1))
+		peers[i] = fmt.Sprintf("%d=%s", i+1, cmp.Or(c.advertised[i+1], c.PeerAddr(i+1)))
 	}
 	return strings.Join(peers, ",")
 }
