@@ -5,6 +5,8 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
@@ -19,6 +21,8 @@ type LogWriterConfig struct {
 	// acknowledged from then on.
 	OnFailure func(error)
 	Counters  *Counters
+	// Tracing observes; its zero value does not.
+	Tracing Tracing
 }
 
 // LogWriter is the actor that owns the disk's write side. It drains the writes of all groups into one batch,
@@ -89,7 +93,11 @@ func (l *LogWriter) commit(ws []*Write) (err error) {
 		}
 	}()
 	sync, appends := false, uint64(0)
+	var fsync *trace.Span
 	for _, w := range ws {
+		if w.traced != nil {
+			fsync = l.beginFsync(fsync, w.traced)
+		}
 		if w.Sync {
 			sync = true
 			appends++
@@ -97,6 +105,9 @@ func (l *LogWriter) commit(ws []*Write) (err error) {
 	}
 	if err := l.cfg.Log.Commit(&l.batch, sync); err != nil {
 		return err
+	}
+	if fsync != nil {
+		endFsync(fsync, ws, appends)
 	}
 	l.cfg.Counters.Commits.Add(1)
 	if sync {
@@ -109,6 +120,10 @@ func (l *LogWriter) commit(ws []*Write) (err error) {
 func (l *LogWriter) release(ctx actor.Context, ws []*Write) {
 	for _, w := range ws {
 		for _, out := range w.Remote {
+			if w.traced != nil && out.Env.GetType() == raftv1.MessageType_MESSAGE_TYPE_APPEND_RESPONSE {
+				l.cfg.Tracing.Carrier.Carry(out.Node, out.Env, l.answers(w.traced))
+				continue
+			}
 			l.cfg.Sender.Send(out.Node, out.Env)
 		}
 		for _, u := range w.unary {

@@ -5,6 +5,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/metadata"
 	"github.com/multiraftd/multiraftd/raftcore/partition"
@@ -18,6 +19,10 @@ import (
 type Propose struct {
 	Payload []byte
 	Reply   ProposeReply
+	// Wait is the payload's time in the mailbox, in its trace; nil = it is not sampled.
+	Wait *trace.Span
+
+	proposing *trace.Span
 }
 
 // ProposeReply takes the end of a Propose. It must not block.
@@ -37,6 +42,15 @@ type Inbound struct {
 	From       raftcore.NodeID
 	Heartbeats []*raftv1.GroupHeartbeat
 	Envelopes  []*raftv1.Envelope
+	// Arrived are the sampled writes in them.
+	Arrived []Arrived
+}
+
+// Arrived is a sampled write in an Inbound: the entry at Index, or with index 0 the message itself. Wait is its time
+// in the mailbox, and stands below what the sender traces.
+type Arrived struct {
+	Index raftcore.Index
+	Wait  *trace.Span
 }
 
 // Unary is the request of a canonical RPC, or one chunk of a snapshot: exactly one of Append, Vote and Snapshot
@@ -139,7 +153,8 @@ type Write struct {
 	To     *actor.PID
 	Done   any
 
-	unary []withheld
+	unary  []withheld
+	traced *tracedWrite // nil = nothing in it is sampled
 }
 
 // Outbound is a message for another node's replica.
@@ -200,6 +215,8 @@ type AskTransfer struct {
 func End(msg any, err error) {
 	switch m := msg.(type) {
 	case *Propose:
+		m.Wait.Fail(err)
+		m.Wait.End()
 		m.Reply.Proposed(ProposeResult{Err: err})
 	case *ReadEnd:
 		m.Reply.ReadEnd(0, 0, 0, err)

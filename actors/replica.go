@@ -57,6 +57,8 @@ type ReplicaConfig struct {
 	// Snapshots takes snapshots for other nodes; nil = none can be sent.
 	Snapshots SnapshotSender
 	Clock     Clock
+	// Tracing observes; its zero value does not.
+	Tracing Tracing
 	// Vouch says whether a replica of this group may speak for that node though the group's own membership
 	// does not tell (rule 16). nil = the membership alone.
 	Vouch func(raftcore.ReplicaID, raftcore.NodeID) bool
@@ -164,6 +166,8 @@ type Replica struct {
 	retainIn   int              // ticks until the next look at retention
 	oldest     partition.Oldest // as of the latest look
 	truncating bool             // a truncation is proposed and has no end yet
+
+	traces traces
 }
 
 // ReplicaProps returns the Props with which a Replica is spawned. The producer has no side effects:
@@ -179,6 +183,9 @@ func (r *Replica) Receive(ctx actor.Context) {
 	case drained:
 		r.turn(ctx)
 	case *Propose:
+		if m.Wait != nil {
+			r.takeTraced(m)
+		}
 		r.proposals = append(r.proposals, m)
 	case *Inbound:
 		r.step(m)
@@ -270,6 +277,7 @@ func (r *Replica) openMachine() error {
 func (r *Replica) end() {
 	r.refuseAll(ErrStopped)
 	r.waiters.endAll(ErrOutcomeUnknown)
+	r.traces.lost(ErrStopped)
 	r.endTransfer(0, ErrStopped)
 	for _, e := range r.ends {
 		e.ReadEnd(0, 0, 0, ErrStopped)
@@ -298,6 +306,9 @@ func (r *Replica) refused(err error) {
 // step hands a frame's messages to Raft, heartbeats first. A refused one is counted by the core and
 // changes nothing.
 func (r *Replica) step(m *Inbound) {
+	if m.Arrived != nil {
+		r.traces.arrive(m.Arrived)
+	}
 	for _, h := range m.Heartbeats {
 		r.stepOne(m.From, raftcore.FromHeartbeat(h))
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -48,7 +49,14 @@ func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch) {
 		r.cfg.Counters.Undecodable.Add(1)
 		return
 	}
+	var applying []*trace.Span
+	if r.traces.entries != nil {
+		applying = r.traceApply(at)
+	}
 	outcomes := r.machine.Apply(at, &entry, b)
+	for _, s := range applying {
+		s.End()
+	}
 	if entry.Origin == r.origin && r.waiters.len() > 0 {
 		r.settle(&entry, at, outcomes)
 	}

@@ -29,6 +29,7 @@ func (r *Replica) turn(ctx actor.Context) {
 	r.stepUnaries(ctx)
 	r.discardLate(ctx)
 	r.hurryTransfer(ctx)
+	r.traces.endTurn()
 	r.publish()
 }
 
@@ -48,6 +49,7 @@ func (r *Replica) tick(ctx actor.Context) {
 	r.steer(n)
 	r.ageSending(n)
 	r.ageIncoming(ctx, n)
+	r.ageTraces(n)
 	if r.campaigns > 0 {
 		r.campaignEarly(n)
 	}
@@ -101,6 +103,9 @@ func (r *Replica) propose() {
 		return
 	}
 	for _, p := range r.proposals {
+		if p.proposing != nil {
+			r.traces.proposed(r.nextSeq, p.proposing)
+		}
 		r.waiters.push(r.nextSeq, p.Reply)
 		r.nextSeq++
 	}
@@ -115,7 +120,7 @@ func (r *Replica) dropTooLarge() {
 		if len(p.Payload) <= r.cfg.EntryBytesMax {
 			return false
 		}
-		p.Reply.Proposed(ProposeResult{Err: ErrTooLarge})
+		p.refuse(ErrTooLarge)
 		return true
 	})
 }
@@ -158,7 +163,7 @@ func (r *Replica) merge(waiting []*Propose, buf *[]byte) [][]byte {
 func (r *Replica) refuseAll(err error) {
 	for i, p := range r.proposals {
 		r.proposals[i] = nil
-		p.Reply.Proposed(ProposeResult{Err: err})
+		p.refuse(err)
 	}
 	r.proposals = r.proposals[:0]
 }
@@ -193,6 +198,9 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 		r.fail(ErrQuarantined)
 	case err == nil:
 		r.noteSpeaker(raftcore.ReplicaID(m.GetFrom()), from)
+		if r.traces.entries != nil {
+			r.noteAck(m)
+		}
 	}
 }
 
@@ -223,6 +231,9 @@ func (r *Replica) persisted(m *Persisted) {
 		if err := r.core.StepLocal(resp); err != nil {
 			panic(err)
 		}
+		if r.traces.entries != nil {
+			r.noteAck(resp)
+		}
 	}
 	if m.Applied {
 		r.becomeReadable(m.Readable)
@@ -240,6 +251,9 @@ func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
 			return answered
 		}
 		r.cfg.Counters.Readies.Add(1)
+		if r.traces.pending != nil {
+			r.placeTraces(eff.Append)
+		}
 		for _, m := range eff.Messages {
 			if u.matches(m) {
 				u.Reply.Answered(r.answerTo(u, m))
@@ -253,6 +267,7 @@ func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
 				u, answered = nil, true
 			}
 		}
+		r.traces.handedOut()
 		if eff.Apply != nil {
 			r.apply(ctx, eff.Apply)
 		}
@@ -281,6 +296,12 @@ func (r *Replica) send(m *raftpb.Message) {
 		r.cfg.Counters.UnknownMember.Add(1)
 		return
 	}
+	if r.traces.entries != nil && m.GetType() == raftpb.MsgApp {
+		if beside := r.carried(m); beside != nil {
+			r.cfg.Tracing.Carrier.Carry(node, raftcore.ToEnvelope(r.cfg.Group, m), beside)
+			return
+		}
+	}
 	r.cfg.Sender.Send(node, raftcore.ToEnvelope(r.cfg.Group, m))
 }
 
@@ -289,6 +310,9 @@ func (r *Replica) send(m *raftpb.Message) {
 func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
 	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
 	r.log.Append(w.Batch, m)
+	if r.traces.entries != nil || r.traces.arrived != nil {
+		w.traced = r.tracedWrite(m)
+	}
 	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
 	if done.Activated {
 		r.activated(m)
@@ -327,6 +351,7 @@ func (r *Replica) noteLeadership() {
 		return
 	}
 	r.waiters.endAll(ErrOutcomeUnknown)
+	r.traces.lost(ErrOutcomeUnknown)
 	r.endRounds(r.notLeader())
 	r.dropSending()
 	r.leading = leading

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/node/tracing"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
 	"github.com/multiraftd/multiraftd/raftcore/store"
@@ -44,6 +45,7 @@ type Node struct {
 
 	self      store.Node
 	bootID    []byte
+	tracer    *tracing.Tracer
 	peers     *transport.Transport
 	core      *router.Core
 	started   atomic.Bool // core is there; for those who may ask before
@@ -215,12 +217,15 @@ func (n *Node) joiner() func(context.Context) error {
 	return j.run
 }
 
-func (n *Node) startCore(context.Context) (err error) {
+func (n *Node) startCore(ctx context.Context) (err error) {
 	if n.self, n.bootID, err = NextStart(n.kv, n.identity()); err != nil {
 		return &StorageError{err}
 	}
 	n.setIdentity(n.self)
 	n.cfg.Logger.Info("member", "node", n.self.NodeID, "cluster", n.self.Cluster, "start", n.self.Start)
+	if err := n.startTracing(ctx); err != nil {
+		return err
+	}
 	n.core = Assemble(n.self, n.parts())
 	n.services = router.NewServices(n.servicesConfig())
 	n.started.Store(true)
@@ -238,7 +243,7 @@ func (n *Node) serve(context.Context) error {
 	ctx, n.stop = context.WithCancel(context.Background())
 	n.loops.Go(func() { n.tickLoop(ctx) })
 	n.loops.Go(func() { n.registrar(ctx) })
-	n.server = router.NewServer(n.clientLis, n.services)
+	n.server = router.NewTracedServer(n.clientLis, n.tracer, n.services)
 	n.server.Start()
 	n.loops.Go(func() {
 		<-n.server.Done() // after Close without an error
@@ -335,9 +340,11 @@ func (n *Node) close() error {
 		case <-time.After(failedCloseTimeout):
 			errs = append(errs, fmt.Errorf("%w after %v: it has failed", ErrStoreInUse, failedCloseTimeout))
 		}
+		n.stopTracing()
 		return errors.Join(append(errs, n.closeListeners())...)
 	}
 	errs = append(errs, <-ended)
+	n.stopTracing()
 	if n.kv != nil && n.cfg.KV == nil {
 		errs = append(errs, n.kv.Close())
 	}

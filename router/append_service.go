@@ -11,6 +11,7 @@ import (
 
 	"github.com/multiraftd/multiraftd/actors"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -36,8 +37,9 @@ type appendStream struct {
 	mu       sync.Mutex
 	lanes    map[laneKey]*lane
 	results  []*multiraftv1.AppendResult
-	open     int // slots without a result, or behind one
-	unsent   int // results that the client has not taken
+	replies  []tracedReply // of the sampled among results
+	open     int           // slots without a result, or behind one
+	unsent   int           // results that the client has not taken
 	readErr  error
 	readDone bool
 	gone     bool // the handler is returning
@@ -65,6 +67,9 @@ type slot struct {
 	next      *slot
 	requestID uint64
 	result    *multiraftv1.AppendResult
+
+	// What is traced of it; nil = it is not sampled.
+	span, forwarding, reply *trace.Span
 }
 
 // Append stores the items that a client streams.
@@ -91,7 +96,13 @@ func (st *appendStream) leave() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.gone = true
+	for _, r := range st.replies {
+		r.end(errClientGone)
+	}
+	st.replies = nil
 }
+
+var errClientGone = errors.New("the client has gone")
 
 func (st *appendStream) read() {
 	err := st.readAll()
@@ -143,6 +154,9 @@ func (st *appendStream) take(items []*multiraftv1.AppendItem) {
 	routed := make([]Routed, 0, len(items))
 	for _, it := range items {
 		sl := st.newSlot(it)
+		if st.s.cfg.Tracing.Tracer != nil {
+			sl.span = st.s.traceAppend(it, "Append")
+		}
 		r, err := st.start(t, sl, it, now)
 		if err != nil {
 			sl.finish(nil, err)
@@ -206,7 +220,7 @@ func (st *appendStream) start(t *Table, sl *slot, it *multiraftv1.AppendItem, no
 		return Routed{}, err
 	}
 	sl.hosted, sl.bytes = r.here, int64(len(batch))
-	sl.msg = actors.Propose{Payload: batch, Reply: sl}
+	sl.msg = actors.Propose{Payload: batch, Reply: sl, Wait: s.startDispatch(sl.span)}
 	if err := sl.admit(now); err != nil {
 		return Routed{}, err
 	}
@@ -235,6 +249,9 @@ func (sl *slot) finish(receipt *multiraftv1.Receipt, err error) {
 	}
 	st.mu.Lock()
 	if sl.result == nil {
+		if sl.span != nil {
+			sl.answer(receipt, err)
+		}
 		sl.result = r
 		st.advance(sl.lane)
 	}
@@ -245,6 +262,9 @@ func (sl *slot) finish(receipt *multiraftv1.Receipt, err error) {
 func (st *appendStream) advance(l *lane) {
 	for l.first != nil && l.first.result != nil {
 		st.results = append(st.results, l.first.result)
+		if l.first.span != nil {
+			st.replied(l.first)
+		}
 		st.open--
 		st.unsent++
 		l.first = l.first.next
@@ -258,14 +278,9 @@ func (st *appendStream) advance(l *lane) {
 func (st *appendStream) write() error {
 	draining := st.s.draining.Done()
 	for {
-		results, done, err := st.collect()
-		for len(results) > 0 {
-			n := min(len(results), responseItemsMax)
-			if err := st.rpc.Send(&multiraftv1.AppendResponse{Results: results[:n]}); err != nil {
-				return err
-			}
-			results = results[n:]
-			st.taken(n)
+		results, replies, done, err := st.collect()
+		if err := st.send(results, replies); err != nil {
+			return err
 		}
 		if done {
 			return err
@@ -282,6 +297,31 @@ func (st *appendStream) write() error {
 	}
 }
 
+// send sends results, and ends the replies of the sampled among them.
+func (st *appendStream) send(results []*multiraftv1.AppendResult, replies []tracedReply) (err error) {
+	for len(results) > 0 && err == nil {
+		n := min(len(results), responseItemsMax)
+		if err = st.rpc.Send(&multiraftv1.AppendResponse{Results: results[:n]}); err == nil {
+			results = results[n:]
+			st.taken(n)
+		}
+	}
+	for _, r := range replies {
+		r.end(err)
+	}
+	return err
+}
+
+// replied keeps what is traced of a slot's reply until it is sent. st.mu is held.
+func (st *appendStream) replied(sl *slot) {
+	r := tracedReply{sl.span, sl.reply}
+	if st.gone {
+		r.end(errClientGone)
+		return
+	}
+	st.replies = append(st.replies, r)
+}
+
 // taken makes room for n more items.
 func (st *appendStream) taken(n int) {
 	st.mu.Lock()
@@ -291,21 +331,22 @@ func (st *appendStream) taken(n int) {
 }
 
 // collect takes the results that wait, and says whether they are the last ones.
-func (st *appendStream) collect() (results []*multiraftv1.AppendResult, done bool, err error) {
+func (st *appendStream) collect() (results []*multiraftv1.AppendResult, replies []tracedReply, done bool, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	results, st.results = st.results, nil
+	replies, st.replies = st.replies, nil
 	switch {
 	case st.readDone && st.readErr != nil:
-		return results, true, st.readErr
+		return results, replies, true, st.readErr
 	case st.open > 0:
-		return results, false, nil
+		return results, replies, false, nil
 	case st.readDone:
-		return results, true, nil
+		return results, replies, true, nil
 	case st.s.draining.Err() != nil:
-		return results, true, errStopping()
+		return results, replies, true, errStopping()
 	default:
-		return results, false, nil
+		return results, replies, false, nil
 	}
 }
 

@@ -23,7 +23,7 @@ type Core struct {
 // StartCore spawns the actors over what the store holds.
 func StartCore(cfg Config) *Core {
 	cfg.Replica.Sender, cfg.Writer.Sender = cfg.Sender, cfg.Sender
-	cfg.Writer.Log = cfg.Replica.Log
+	cfg.Writer.Log, cfg.Writer.Tracing = cfg.Replica.Log, cfg.Replica.Tracing
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
 		return slog.New(slog.DiscardHandler) // what matters of actors is logged by ours
 	}))
@@ -54,7 +54,11 @@ func (c *Core) Tick() { c.system.Root.Send(c.router, &actors.ClockTick{}) }
 
 // Frame takes a frame from a peer. It never blocks.
 func (c *Core) Frame(from uint64, f *raftv1.Frame) {
-	c.system.Root.Send(c.router, &Frame{raftcore.NodeID(from), f})
+	m := &Frame{From: raftcore.NodeID(from), Frame: f}
+	if tracer := c.cfg.Replica.Tracing.Tracer; tracer != nil && len(f.GetTraces()) > 0 {
+		m.receiving = receive(tracer, from, f.GetTraces())
+	}
+	c.system.Root.Send(c.router, m)
 }
 
 // SnapshotChunk takes one request of InstallSnapshot from a peer. It never blocks; reply is called once, and with

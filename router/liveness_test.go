@@ -127,7 +127,7 @@ func TestATransferIsAskedForOnlyByMembersOfTheCluster(t *testing.T) {
 		}
 	}, opts...))
 	for _, from := range []raftcore.NodeID{3, 2} {
-		root.Send(router, &Frame{from, &raftv1.Frame{Controls: []*raftv1.Control{{
+		root.Send(router, &Frame{From: from, Frame: &raftv1.Frame{Controls: []*raftv1.Control{{
 			Kind: raftv1.Control_KIND_TRANSFER, GroupId: 7, ReplicaId: uint64(from), Term: 4}}}})
 	}
 	r.run()

@@ -10,6 +10,8 @@ import (
 type Frame struct {
 	From  raftcore.NodeID
 	Frame *raftv1.Frame
+
+	receiving []receiving
 }
 
 // Lost says that appends of these groups to a node were lost.

@@ -12,6 +12,8 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/multiraftd/multiraftd/actors"
 )
 
 // Limits of a server on a client address. gRPC's own defaults are unlimited streams and two minutes for a
@@ -50,8 +52,17 @@ type Server struct {
 
 // NewServer returns a server on a listener, which it owns from then on.
 func NewServer(lis net.Listener, services ...Service) *Server {
+	return NewTracedServer(lis, nil, services...)
+}
+
+// NewTracedServer is NewServer with a tracer for the unary calls whose callers sample them; nil = none.
+func NewTracedServer(lis net.Listener, tracer actors.Tracer, services ...Service) *Server {
 	s := &Server{lis: lis, services: services, health: health.NewServer(), done: make(chan struct{})}
-	s.grpc = grpc.NewServer(serverOptions()...)
+	opts := serverOptions()
+	if tracer != nil {
+		opts = append(opts, grpc.UnaryInterceptor(TraceCalls(tracer)))
+	}
+	s.grpc = grpc.NewServer(opts...)
 	for _, svc := range services {
 		svc.Register(s.grpc)
 	}

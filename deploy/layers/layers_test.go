@@ -37,11 +37,12 @@ var rooms = []room{
 	{at: "actors", ours: "raftcore/... proto/..."},
 	{at: "transport", ours: "proto/..."},
 	{at: "router", ours: "actors raftcore/... proto/...", tests: "transport"},
-	{at: "node", ours: "proto/... raftcore/... actors router transport", tests: "client"},
+	{at: "node", ours: "proto/... raftcore/... actors router transport node/tracing", tests: "client"},
+	{at: "node/tracing", ours: "proto/..."},
 	{at: "client", ours: "proto/...", tests: "node client/clienttest"}, // its Example starts a node
 	{at: "client/clienttest", ours: "proto/..."},                       // a fake server, for tests only
-	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport node", tests: "client cmd/... deploy/localcluster"},
-	{at: "cmd/mrctl", ours: "proto/... client", tests: "node client/clienttest"},
+	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport node node/tracing", tests: "client cmd/... deploy/localcluster"},
+	{at: "cmd/mrctl", ours: "proto/... client node/tracing", tests: "node client/clienttest"},
 	{at: "cmd/mrbench", ours: "proto/... client", tests: "node client/clienttest"},
 	{at: "cmd/mrsim", ours: "proto/... raftcore/... actors router transport node client cmd/mrsim/..."},
 	{at: "cmd/mrsim/planted", ours: ""},
@@ -68,6 +69,8 @@ var fences = []fence{
 		because: "Raft is raftcore's business; actors pass raftpb messages on"},
 	{imports: "github.com/cockroachdb/pebble/v2/...", only: "raftcore/store/pebble*.go node",
 		because: "store is the only room that touches disk; node may hand it a file system"},
+	{imports: "go.opentelemetry.io/otel/...", only: "node/...", tests: true,
+		because: "the rooms have a narrow tracer of their own, which the simulator leaves out"},
 	{imports: "google.golang.org/grpc/...", only: "proto/... transport router node client/... cmd/...",
 		because: "the core and the actors know nothing of RPC"},
 }
@@ -100,7 +103,7 @@ var purities = []pure{
 		imports: "os net/... math/rand/... crypto/rand",
 		calls:   clocks,
 		because: "the router's core runs in the simulator"},
-	{at: "transport/outbox*.go transport/inproc*.go transport/fifo*.go transport/queue*.go transport/size*.go transport/losses*.go transport/incarnations*.go transport/course*.go",
+	{at: "transport/outbox*.go transport/inproc*.go transport/fifo*.go transport/queue*.go transport/size*.go transport/losses*.go transport/incarnations*.go transport/course*.go transport/carried*.go",
 		imports: "os net/... math/rand/... crypto/rand",
 		calls:   clocks,
 		because: "the envelope logic and the in-process network run in the simulator"},

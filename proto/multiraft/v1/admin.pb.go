@@ -149,6 +149,312 @@ func (DiskSpace) EnumDescriptor() ([]byte, []int) {
 	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
 }
 
+// GetTraceRequest names a trace.
+type GetTraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 32 hexadecimal digits, in lower case.
+	TraceId       string `protobuf:"bytes,1,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTraceRequest) Reset() {
+	*x = GetTraceRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTraceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTraceRequest) ProtoMessage() {}
+
+func (x *GetTraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTraceRequest.ProtoReflect.Descriptor instead.
+func (*GetTraceRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *GetTraceRequest) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+// TraceSpan is one operation of a trace, on one node.
+type TraceSpan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id; 8 bytes.
+	SpanId []byte `protobuf:"bytes,1,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
+	// The span that it is part of; empty = the trace begins here.
+	ParentSpanId []byte `protobuf:"bytes,2,opt,name=parent_span_id,json=parentSpanId,proto3" json:"parent_span_id,omitempty"`
+	// What was done; see docs/traces.md.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// When it began, in nanoseconds since 1970, by the node's clock.
+	StartUnixNano int64 `protobuf:"varint,4,opt,name=start_unix_nano,json=startUnixNano,proto3" json:"start_unix_nano,omitempty"`
+	// When it ended.
+	EndUnixNano int64 `protobuf:"varint,5,opt,name=end_unix_nano,json=endUnixNano,proto3" json:"end_unix_nano,omitempty"`
+	// What is known of it.
+	Attributes []*TraceAttribute `protobuf:"bytes,6,rep,name=attributes,proto3" json:"attributes,omitempty"`
+	// Spans that it has to do with, as W3C traceparents.
+	Links []string `protobuf:"bytes,7,rep,name=links,proto3" json:"links,omitempty"`
+	// Why it did not do what it was for; empty = it did.
+	Failure       string `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceSpan) Reset() {
+	*x = TraceSpan{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceSpan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceSpan) ProtoMessage() {}
+
+func (x *TraceSpan) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceSpan.ProtoReflect.Descriptor instead.
+func (*TraceSpan) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TraceSpan) GetSpanId() []byte {
+	if x != nil {
+		return x.SpanId
+	}
+	return nil
+}
+
+func (x *TraceSpan) GetParentSpanId() []byte {
+	if x != nil {
+		return x.ParentSpanId
+	}
+	return nil
+}
+
+func (x *TraceSpan) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TraceSpan) GetStartUnixNano() int64 {
+	if x != nil {
+		return x.StartUnixNano
+	}
+	return 0
+}
+
+func (x *TraceSpan) GetEndUnixNano() int64 {
+	if x != nil {
+		return x.EndUnixNano
+	}
+	return 0
+}
+
+func (x *TraceSpan) GetAttributes() []*TraceAttribute {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *TraceSpan) GetLinks() []string {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *TraceSpan) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+// TraceAttribute is a named value.
+type TraceAttribute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name; see docs/traces.md.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// One is set.
+	//
+	// Types that are valid to be assigned to Value:
+	//
+	//	*TraceAttribute_Text
+	//	*TraceAttribute_Number
+	Value         isTraceAttribute_Value `protobuf_oneof:"value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceAttribute) Reset() {
+	*x = TraceAttribute{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceAttribute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceAttribute) ProtoMessage() {}
+
+func (x *TraceAttribute) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceAttribute.ProtoReflect.Descriptor instead.
+func (*TraceAttribute) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TraceAttribute) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *TraceAttribute) GetValue() isTraceAttribute_Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *TraceAttribute) GetText() string {
+	if x != nil {
+		if x, ok := x.Value.(*TraceAttribute_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *TraceAttribute) GetNumber() int64 {
+	if x != nil {
+		if x, ok := x.Value.(*TraceAttribute_Number); ok {
+			return x.Number
+		}
+	}
+	return 0
+}
+
+type isTraceAttribute_Value interface {
+	isTraceAttribute_Value()
+}
+
+type TraceAttribute_Text struct {
+	// A text.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3,oneof"`
+}
+
+type TraceAttribute_Number struct {
+	// A number.
+	Number int64 `protobuf:"varint,3,opt,name=number,proto3,oneof"`
+}
+
+func (*TraceAttribute_Text) isTraceAttribute_Value() {}
+
+func (*TraceAttribute_Number) isTraceAttribute_Value() {}
+
+// GetTraceResponse has the spans of one node.
+type GetTraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// In the order in which they ended.
+	Spans         []*TraceSpan `protobuf:"bytes,2,rep,name=spans,proto3" json:"spans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTraceResponse) Reset() {
+	*x = GetTraceResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTraceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTraceResponse) ProtoMessage() {}
+
+func (x *GetTraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTraceResponse.ProtoReflect.Descriptor instead.
+func (*GetTraceResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetTraceResponse) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *GetTraceResponse) GetSpans() []*TraceSpan {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
 // CreateTopicRequest describes the topic wanted.
 type CreateTopicRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -168,7 +474,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[0]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -180,7 +486,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[0]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -193,7 +499,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateTopicRequest) GetName() string {
@@ -245,7 +551,7 @@ type Retention struct {
 
 func (x *Retention) Reset() {
 	*x = Retention{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +563,7 @@ func (x *Retention) String() string {
 func (*Retention) ProtoMessage() {}
 
 func (x *Retention) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +576,7 @@ func (x *Retention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retention.ProtoReflect.Descriptor instead.
 func (*Retention) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Retention) GetRetentionMs() int64 {
@@ -307,7 +613,7 @@ type AlterTopicRequest struct {
 
 func (x *AlterTopicRequest) Reset() {
 	*x = AlterTopicRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +625,7 @@ func (x *AlterTopicRequest) String() string {
 func (*AlterTopicRequest) ProtoMessage() {}
 
 func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +638,7 @@ func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicRequest.ProtoReflect.Descriptor instead.
 func (*AlterTopicRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AlterTopicRequest) GetTopic() isAlterTopicRequest_Topic {
@@ -405,7 +711,7 @@ type AlterTopicResponse struct {
 
 func (x *AlterTopicResponse) Reset() {
 	*x = AlterTopicResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +723,7 @@ func (x *AlterTopicResponse) String() string {
 func (*AlterTopicResponse) ProtoMessage() {}
 
 func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +736,7 @@ func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicResponse.ProtoReflect.Descriptor instead.
 func (*AlterTopicResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AlterTopicResponse) GetTopicId() uint64 {
@@ -463,7 +769,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +781,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +794,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DeleteTopicRequest) GetTopic() isDeleteTopicRequest_Topic {
@@ -547,7 +853,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +865,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +878,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeleteTopicResponse) GetTopicId() uint64 {
@@ -602,7 +908,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +920,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +933,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CreateTopicResponse) GetTopicId() uint64 {
@@ -653,7 +959,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +971,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +984,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 // TopicSummary is a line of the list.
@@ -700,7 +1006,7 @@ type TopicSummary struct {
 
 func (x *TopicSummary) Reset() {
 	*x = TopicSummary{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +1018,7 @@ func (x *TopicSummary) String() string {
 func (*TopicSummary) ProtoMessage() {}
 
 func (x *TopicSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +1031,7 @@ func (x *TopicSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicSummary.ProtoReflect.Descriptor instead.
 func (*TopicSummary) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TopicSummary) GetName() string {
@@ -774,7 +1080,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +1092,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +1105,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*TopicSummary {
@@ -818,7 +1124,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +1136,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +1149,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 // NodeInfo is a node, as metadata and the node itself describe it.
@@ -871,7 +1177,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +1189,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1202,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodeInfo) GetNodeId() uint64 {
@@ -976,7 +1282,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1294,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1307,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -1055,7 +1361,7 @@ type ClusterHealthRequest struct {
 
 func (x *ClusterHealthRequest) Reset() {
 	*x = ClusterHealthRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1373,7 @@ func (x *ClusterHealthRequest) String() string {
 func (*ClusterHealthRequest) ProtoMessage() {}
 
 func (x *ClusterHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1386,7 @@ func (x *ClusterHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterHealthRequest.ProtoReflect.Descriptor instead.
 func (*ClusterHealthRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 // HealthReason is one thing that is wrong.
@@ -1098,7 +1404,7 @@ type HealthReason struct {
 
 func (x *HealthReason) Reset() {
 	*x = HealthReason{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1416,7 @@ func (x *HealthReason) String() string {
 func (*HealthReason) ProtoMessage() {}
 
 func (x *HealthReason) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1429,7 @@ func (x *HealthReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReason.ProtoReflect.Descriptor instead.
 func (*HealthReason) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HealthReason) GetWhat() string {
@@ -1160,7 +1466,7 @@ type ClusterHealthResponse struct {
 
 func (x *ClusterHealthResponse) Reset() {
 	*x = ClusterHealthResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1478,7 @@ func (x *ClusterHealthResponse) String() string {
 func (*ClusterHealthResponse) ProtoMessage() {}
 
 func (x *ClusterHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1491,7 @@ func (x *ClusterHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterHealthResponse.ProtoReflect.Descriptor instead.
 func (*ClusterHealthResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClusterHealthResponse) GetHealthy() bool {
@@ -1213,7 +1519,7 @@ type DescribeGroupRequest struct {
 
 func (x *DescribeGroupRequest) Reset() {
 	*x = DescribeGroupRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1531,7 @@ func (x *DescribeGroupRequest) String() string {
 func (*DescribeGroupRequest) ProtoMessage() {}
 
 func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1544,7 @@ func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
 func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DescribeGroupRequest) GetGroupId() uint64 {
@@ -1299,7 +1605,7 @@ type ReplicaStatus struct {
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1617,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1630,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReplicaStatus) GetGroupId() uint64 {
@@ -1491,7 +1797,7 @@ type DescribeGroupResponse struct {
 
 func (x *DescribeGroupResponse) Reset() {
 	*x = DescribeGroupResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1809,7 @@ func (x *DescribeGroupResponse) String() string {
 func (*DescribeGroupResponse) ProtoMessage() {}
 
 func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1822,7 @@ func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
 func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DescribeGroupResponse) GetGroupId() uint64 {
@@ -1558,7 +1864,7 @@ type NodeStatusRequest struct {
 
 func (x *NodeStatusRequest) Reset() {
 	*x = NodeStatusRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1570,7 +1876,7 @@ func (x *NodeStatusRequest) String() string {
 func (*NodeStatusRequest) ProtoMessage() {}
 
 func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1583,7 +1889,7 @@ func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*NodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeStatusRequest) GetGroupIds() []uint64 {
@@ -1618,7 +1924,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1936,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1949,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeStatusResponse) GetNodeId() uint64 {
@@ -1723,7 +2029,7 @@ type RegisterNodeRequest struct {
 
 func (x *RegisterNodeRequest) Reset() {
 	*x = RegisterNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +2041,7 @@ func (x *RegisterNodeRequest) String() string {
 func (*RegisterNodeRequest) ProtoMessage() {}
 
 func (x *RegisterNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +2054,7 @@ func (x *RegisterNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNodeRequest.ProtoReflect.Descriptor instead.
 func (*RegisterNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RegisterNodeRequest) GetNodeId() uint64 {
@@ -1802,7 +2108,7 @@ type RegisterNodeResponse struct {
 
 func (x *RegisterNodeResponse) Reset() {
 	*x = RegisterNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2120,7 @@ func (x *RegisterNodeResponse) String() string {
 func (*RegisterNodeResponse) ProtoMessage() {}
 
 func (x *RegisterNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2133,7 @@ func (x *RegisterNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNodeResponse.ProtoReflect.Descriptor instead.
 func (*RegisterNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 // JoinNodeRequest describes a node that wants to be a member.
@@ -1847,7 +2153,7 @@ type JoinNodeRequest struct {
 
 func (x *JoinNodeRequest) Reset() {
 	*x = JoinNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2165,7 @@ func (x *JoinNodeRequest) String() string {
 func (*JoinNodeRequest) ProtoMessage() {}
 
 func (x *JoinNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2178,7 @@ func (x *JoinNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinNodeRequest.ProtoReflect.Descriptor instead.
 func (*JoinNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JoinNodeRequest) GetStoreId() string {
@@ -1918,7 +2224,7 @@ type JoinNodeResponse struct {
 
 func (x *JoinNodeResponse) Reset() {
 	*x = JoinNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2236,7 @@ func (x *JoinNodeResponse) String() string {
 func (*JoinNodeResponse) ProtoMessage() {}
 
 func (x *JoinNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2249,7 @@ func (x *JoinNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinNodeResponse.ProtoReflect.Descriptor instead.
 func (*JoinNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JoinNodeResponse) GetClusterId() string {
@@ -1980,7 +2286,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2298,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2311,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DrainNodeRequest) GetNodeId() uint64 {
@@ -2043,7 +2349,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2361,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2374,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DrainNodeResponse) GetReplicasLeft() uint32 {
@@ -2126,7 +2432,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2444,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2457,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() uint64 {
@@ -2177,7 +2483,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2495,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2508,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 // CanStopRequest names a node.
@@ -2216,7 +2522,7 @@ type CanStopRequest struct {
 
 func (x *CanStopRequest) Reset() {
 	*x = CanStopRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2534,7 @@ func (x *CanStopRequest) String() string {
 func (*CanStopRequest) ProtoMessage() {}
 
 func (x *CanStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2547,7 @@ func (x *CanStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanStopRequest.ProtoReflect.Descriptor instead.
 func (*CanStopRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CanStopRequest) GetNodeId() uint64 {
@@ -2264,7 +2570,7 @@ type CanStopResponse struct {
 
 func (x *CanStopResponse) Reset() {
 	*x = CanStopResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2582,7 @@ func (x *CanStopResponse) String() string {
 func (*CanStopResponse) ProtoMessage() {}
 
 func (x *CanStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2595,7 @@ func (x *CanStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanStopResponse.ProtoReflect.Descriptor instead.
 func (*CanStopResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CanStopResponse) GetCanStop() bool {
@@ -2325,7 +2631,7 @@ type MovePartitionRequest struct {
 
 func (x *MovePartitionRequest) Reset() {
 	*x = MovePartitionRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2337,7 +2643,7 @@ func (x *MovePartitionRequest) String() string {
 func (*MovePartitionRequest) ProtoMessage() {}
 
 func (x *MovePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2350,7 +2656,7 @@ func (x *MovePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionRequest.ProtoReflect.Descriptor instead.
 func (*MovePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MovePartitionRequest) GetTopic() string {
@@ -2407,7 +2713,7 @@ type MovePartitionResponse struct {
 
 func (x *MovePartitionResponse) Reset() {
 	*x = MovePartitionResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2725,7 @@ func (x *MovePartitionResponse) String() string {
 func (*MovePartitionResponse) ProtoMessage() {}
 
 func (x *MovePartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2738,7 @@ func (x *MovePartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionResponse.ProtoReflect.Descriptor instead.
 func (*MovePartitionResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MovePartitionResponse) GetTargetId() uint64 {
@@ -2485,7 +2791,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2803,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2816,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TransferLeaderRequest) GetTopic() string {
@@ -2545,7 +2851,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2863,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2876,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TransferLeaderResponse) GetLeader() uint64 {
@@ -2584,7 +2890,28 @@ var File_multiraft_v1_admin_proto protoreflect.FileDescriptor
 
 const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x18multiraft/v1/admin.proto\x12\fmultiraft.v1\"\xba\x01\n" +
+	"\x18multiraft/v1/admin.proto\x12\fmultiraft.v1\",\n" +
+	"\x0fGetTraceRequest\x12\x19\n" +
+	"\btrace_id\x18\x01 \x01(\tR\atraceId\"\x98\x02\n" +
+	"\tTraceSpan\x12\x17\n" +
+	"\aspan_id\x18\x01 \x01(\fR\x06spanId\x12$\n" +
+	"\x0eparent_span_id\x18\x02 \x01(\fR\fparentSpanId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12&\n" +
+	"\x0fstart_unix_nano\x18\x04 \x01(\x03R\rstartUnixNano\x12\"\n" +
+	"\rend_unix_nano\x18\x05 \x01(\x03R\vendUnixNano\x12<\n" +
+	"\n" +
+	"attributes\x18\x06 \x03(\v2\x1c.multiraft.v1.TraceAttributeR\n" +
+	"attributes\x12\x14\n" +
+	"\x05links\x18\a \x03(\tR\x05links\x12\x18\n" +
+	"\afailure\x18\b \x01(\tR\afailure\"[\n" +
+	"\x0eTraceAttribute\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12\x18\n" +
+	"\x06number\x18\x03 \x01(\x03H\x00R\x06numberB\a\n" +
+	"\x05value\"Z\n" +
+	"\x10GetTraceResponse\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12-\n" +
+	"\x05spans\x18\x02 \x03(\v2\x17.multiraft.v1.TraceSpanR\x05spans\"\xba\x01\n" +
 	"\x12CreateTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2774,7 +3101,8 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x16DISK_SPACE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISK_SPACE_ENOUGH\x10\x01\x12\x12\n" +
 	"\x0eDISK_SPACE_LOW\x10\x02\x12\x14\n" +
-	"\x10DISK_SPACE_SHORT\x10\x032\xf7\t\n" +
+	"\x10DISK_SPACE_SHORT\x10\x032\xc2\n" +
+	"\n" +
 	"\fAdminService\x12R\n" +
 	"\vCreateTopic\x12 .multiraft.v1.CreateTopicRequest\x1a!.multiraft.v1.CreateTopicResponse\x12O\n" +
 	"\n" +
@@ -2794,7 +3122,8 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"RemoveNode\x12\x1f.multiraft.v1.RemoveNodeRequest\x1a .multiraft.v1.RemoveNodeResponse\x12F\n" +
 	"\aCanStop\x12\x1c.multiraft.v1.CanStopRequest\x1a\x1d.multiraft.v1.CanStopResponse\x12X\n" +
 	"\rMovePartition\x12\".multiraft.v1.MovePartitionRequest\x1a#.multiraft.v1.MovePartitionResponse\x12[\n" +
-	"\x0eTransferLeader\x12#.multiraft.v1.TransferLeaderRequest\x1a$.multiraft.v1.TransferLeaderResponseBAZ?github.com/multiraftd/multiraftd/proto/multiraft/v1;multiraftv1b\x06proto3"
+	"\x0eTransferLeader\x12#.multiraft.v1.TransferLeaderRequest\x1a$.multiraft.v1.TransferLeaderResponse\x12I\n" +
+	"\bGetTrace\x12\x1d.multiraft.v1.GetTraceRequest\x1a\x1e.multiraft.v1.GetTraceResponseBAZ?github.com/multiraftd/multiraftd/proto/multiraft/v1;multiraftv1b\x06proto3"
 
 var (
 	file_multiraft_v1_admin_proto_rawDescOnce sync.Once
@@ -2809,95 +3138,103 @@ func file_multiraft_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_multiraft_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_multiraft_v1_admin_proto_goTypes = []any{
 	(ReplicaRole)(0),               // 0: multiraft.v1.ReplicaRole
 	(DiskSpace)(0),                 // 1: multiraft.v1.DiskSpace
-	(*CreateTopicRequest)(nil),     // 2: multiraft.v1.CreateTopicRequest
-	(*Retention)(nil),              // 3: multiraft.v1.Retention
-	(*AlterTopicRequest)(nil),      // 4: multiraft.v1.AlterTopicRequest
-	(*AlterTopicResponse)(nil),     // 5: multiraft.v1.AlterTopicResponse
-	(*DeleteTopicRequest)(nil),     // 6: multiraft.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),    // 7: multiraft.v1.DeleteTopicResponse
-	(*CreateTopicResponse)(nil),    // 8: multiraft.v1.CreateTopicResponse
-	(*ListTopicsRequest)(nil),      // 9: multiraft.v1.ListTopicsRequest
-	(*TopicSummary)(nil),           // 10: multiraft.v1.TopicSummary
-	(*ListTopicsResponse)(nil),     // 11: multiraft.v1.ListTopicsResponse
-	(*ClusterStatusRequest)(nil),   // 12: multiraft.v1.ClusterStatusRequest
-	(*NodeInfo)(nil),               // 13: multiraft.v1.NodeInfo
-	(*ClusterStatusResponse)(nil),  // 14: multiraft.v1.ClusterStatusResponse
-	(*ClusterHealthRequest)(nil),   // 15: multiraft.v1.ClusterHealthRequest
-	(*HealthReason)(nil),           // 16: multiraft.v1.HealthReason
-	(*ClusterHealthResponse)(nil),  // 17: multiraft.v1.ClusterHealthResponse
-	(*DescribeGroupRequest)(nil),   // 18: multiraft.v1.DescribeGroupRequest
-	(*ReplicaStatus)(nil),          // 19: multiraft.v1.ReplicaStatus
-	(*DescribeGroupResponse)(nil),  // 20: multiraft.v1.DescribeGroupResponse
-	(*NodeStatusRequest)(nil),      // 21: multiraft.v1.NodeStatusRequest
-	(*NodeStatusResponse)(nil),     // 22: multiraft.v1.NodeStatusResponse
-	(*RegisterNodeRequest)(nil),    // 23: multiraft.v1.RegisterNodeRequest
-	(*RegisterNodeResponse)(nil),   // 24: multiraft.v1.RegisterNodeResponse
-	(*JoinNodeRequest)(nil),        // 25: multiraft.v1.JoinNodeRequest
-	(*JoinNodeResponse)(nil),       // 26: multiraft.v1.JoinNodeResponse
-	(*DrainNodeRequest)(nil),       // 27: multiraft.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),      // 28: multiraft.v1.DrainNodeResponse
-	(*RemoveNodeRequest)(nil),      // 29: multiraft.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),     // 30: multiraft.v1.RemoveNodeResponse
-	(*CanStopRequest)(nil),         // 31: multiraft.v1.CanStopRequest
-	(*CanStopResponse)(nil),        // 32: multiraft.v1.CanStopResponse
-	(*MovePartitionRequest)(nil),   // 33: multiraft.v1.MovePartitionRequest
-	(*MovePartitionResponse)(nil),  // 34: multiraft.v1.MovePartitionResponse
-	(*TransferLeaderRequest)(nil),  // 35: multiraft.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 36: multiraft.v1.TransferLeaderResponse
+	(*GetTraceRequest)(nil),        // 2: multiraft.v1.GetTraceRequest
+	(*TraceSpan)(nil),              // 3: multiraft.v1.TraceSpan
+	(*TraceAttribute)(nil),         // 4: multiraft.v1.TraceAttribute
+	(*GetTraceResponse)(nil),       // 5: multiraft.v1.GetTraceResponse
+	(*CreateTopicRequest)(nil),     // 6: multiraft.v1.CreateTopicRequest
+	(*Retention)(nil),              // 7: multiraft.v1.Retention
+	(*AlterTopicRequest)(nil),      // 8: multiraft.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),     // 9: multiraft.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),     // 10: multiraft.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),    // 11: multiraft.v1.DeleteTopicResponse
+	(*CreateTopicResponse)(nil),    // 12: multiraft.v1.CreateTopicResponse
+	(*ListTopicsRequest)(nil),      // 13: multiraft.v1.ListTopicsRequest
+	(*TopicSummary)(nil),           // 14: multiraft.v1.TopicSummary
+	(*ListTopicsResponse)(nil),     // 15: multiraft.v1.ListTopicsResponse
+	(*ClusterStatusRequest)(nil),   // 16: multiraft.v1.ClusterStatusRequest
+	(*NodeInfo)(nil),               // 17: multiraft.v1.NodeInfo
+	(*ClusterStatusResponse)(nil),  // 18: multiraft.v1.ClusterStatusResponse
+	(*ClusterHealthRequest)(nil),   // 19: multiraft.v1.ClusterHealthRequest
+	(*HealthReason)(nil),           // 20: multiraft.v1.HealthReason
+	(*ClusterHealthResponse)(nil),  // 21: multiraft.v1.ClusterHealthResponse
+	(*DescribeGroupRequest)(nil),   // 22: multiraft.v1.DescribeGroupRequest
+	(*ReplicaStatus)(nil),          // 23: multiraft.v1.ReplicaStatus
+	(*DescribeGroupResponse)(nil),  // 24: multiraft.v1.DescribeGroupResponse
+	(*NodeStatusRequest)(nil),      // 25: multiraft.v1.NodeStatusRequest
+	(*NodeStatusResponse)(nil),     // 26: multiraft.v1.NodeStatusResponse
+	(*RegisterNodeRequest)(nil),    // 27: multiraft.v1.RegisterNodeRequest
+	(*RegisterNodeResponse)(nil),   // 28: multiraft.v1.RegisterNodeResponse
+	(*JoinNodeRequest)(nil),        // 29: multiraft.v1.JoinNodeRequest
+	(*JoinNodeResponse)(nil),       // 30: multiraft.v1.JoinNodeResponse
+	(*DrainNodeRequest)(nil),       // 31: multiraft.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),      // 32: multiraft.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),      // 33: multiraft.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),     // 34: multiraft.v1.RemoveNodeResponse
+	(*CanStopRequest)(nil),         // 35: multiraft.v1.CanStopRequest
+	(*CanStopResponse)(nil),        // 36: multiraft.v1.CanStopResponse
+	(*MovePartitionRequest)(nil),   // 37: multiraft.v1.MovePartitionRequest
+	(*MovePartitionResponse)(nil),  // 38: multiraft.v1.MovePartitionResponse
+	(*TransferLeaderRequest)(nil),  // 39: multiraft.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 40: multiraft.v1.TransferLeaderResponse
 }
 var file_multiraft_v1_admin_proto_depIdxs = []int32{
-	3,  // 0: multiraft.v1.CreateTopicRequest.retention:type_name -> multiraft.v1.Retention
-	3,  // 1: multiraft.v1.AlterTopicResponse.retention:type_name -> multiraft.v1.Retention
-	3,  // 2: multiraft.v1.TopicSummary.retention:type_name -> multiraft.v1.Retention
-	10, // 3: multiraft.v1.ListTopicsResponse.topics:type_name -> multiraft.v1.TopicSummary
-	13, // 4: multiraft.v1.ClusterStatusResponse.nodes:type_name -> multiraft.v1.NodeInfo
-	16, // 5: multiraft.v1.ClusterHealthResponse.reasons:type_name -> multiraft.v1.HealthReason
-	0,  // 6: multiraft.v1.ReplicaStatus.role:type_name -> multiraft.v1.ReplicaRole
-	19, // 7: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	19, // 8: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	16, // 9: multiraft.v1.NodeStatusResponse.findings:type_name -> multiraft.v1.HealthReason
-	1,  // 10: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
-	13, // 11: multiraft.v1.JoinNodeResponse.nodes:type_name -> multiraft.v1.NodeInfo
-	16, // 12: multiraft.v1.CanStopResponse.reasons:type_name -> multiraft.v1.HealthReason
-	2,  // 13: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
-	4,  // 14: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
-	6,  // 15: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
-	9,  // 16: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
-	12, // 17: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
-	15, // 18: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
-	18, // 19: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
-	21, // 20: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
-	23, // 21: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
-	25, // 22: multiraft.v1.AdminService.JoinNode:input_type -> multiraft.v1.JoinNodeRequest
-	27, // 23: multiraft.v1.AdminService.DrainNode:input_type -> multiraft.v1.DrainNodeRequest
-	29, // 24: multiraft.v1.AdminService.RemoveNode:input_type -> multiraft.v1.RemoveNodeRequest
-	31, // 25: multiraft.v1.AdminService.CanStop:input_type -> multiraft.v1.CanStopRequest
-	33, // 26: multiraft.v1.AdminService.MovePartition:input_type -> multiraft.v1.MovePartitionRequest
-	35, // 27: multiraft.v1.AdminService.TransferLeader:input_type -> multiraft.v1.TransferLeaderRequest
-	8,  // 28: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
-	5,  // 29: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
-	7,  // 30: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
-	11, // 31: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
-	14, // 32: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
-	17, // 33: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
-	20, // 34: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
-	22, // 35: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
-	24, // 36: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
-	26, // 37: multiraft.v1.AdminService.JoinNode:output_type -> multiraft.v1.JoinNodeResponse
-	28, // 38: multiraft.v1.AdminService.DrainNode:output_type -> multiraft.v1.DrainNodeResponse
-	30, // 39: multiraft.v1.AdminService.RemoveNode:output_type -> multiraft.v1.RemoveNodeResponse
-	32, // 40: multiraft.v1.AdminService.CanStop:output_type -> multiraft.v1.CanStopResponse
-	34, // 41: multiraft.v1.AdminService.MovePartition:output_type -> multiraft.v1.MovePartitionResponse
-	36, // 42: multiraft.v1.AdminService.TransferLeader:output_type -> multiraft.v1.TransferLeaderResponse
-	28, // [28:43] is the sub-list for method output_type
-	13, // [13:28] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	4,  // 0: multiraft.v1.TraceSpan.attributes:type_name -> multiraft.v1.TraceAttribute
+	3,  // 1: multiraft.v1.GetTraceResponse.spans:type_name -> multiraft.v1.TraceSpan
+	7,  // 2: multiraft.v1.CreateTopicRequest.retention:type_name -> multiraft.v1.Retention
+	7,  // 3: multiraft.v1.AlterTopicResponse.retention:type_name -> multiraft.v1.Retention
+	7,  // 4: multiraft.v1.TopicSummary.retention:type_name -> multiraft.v1.Retention
+	14, // 5: multiraft.v1.ListTopicsResponse.topics:type_name -> multiraft.v1.TopicSummary
+	17, // 6: multiraft.v1.ClusterStatusResponse.nodes:type_name -> multiraft.v1.NodeInfo
+	20, // 7: multiraft.v1.ClusterHealthResponse.reasons:type_name -> multiraft.v1.HealthReason
+	0,  // 8: multiraft.v1.ReplicaStatus.role:type_name -> multiraft.v1.ReplicaRole
+	23, // 9: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
+	23, // 10: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
+	20, // 11: multiraft.v1.NodeStatusResponse.findings:type_name -> multiraft.v1.HealthReason
+	1,  // 12: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
+	17, // 13: multiraft.v1.JoinNodeResponse.nodes:type_name -> multiraft.v1.NodeInfo
+	20, // 14: multiraft.v1.CanStopResponse.reasons:type_name -> multiraft.v1.HealthReason
+	6,  // 15: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
+	8,  // 16: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
+	10, // 17: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
+	13, // 18: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
+	16, // 19: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
+	19, // 20: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
+	22, // 21: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
+	25, // 22: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
+	27, // 23: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
+	29, // 24: multiraft.v1.AdminService.JoinNode:input_type -> multiraft.v1.JoinNodeRequest
+	31, // 25: multiraft.v1.AdminService.DrainNode:input_type -> multiraft.v1.DrainNodeRequest
+	33, // 26: multiraft.v1.AdminService.RemoveNode:input_type -> multiraft.v1.RemoveNodeRequest
+	35, // 27: multiraft.v1.AdminService.CanStop:input_type -> multiraft.v1.CanStopRequest
+	37, // 28: multiraft.v1.AdminService.MovePartition:input_type -> multiraft.v1.MovePartitionRequest
+	39, // 29: multiraft.v1.AdminService.TransferLeader:input_type -> multiraft.v1.TransferLeaderRequest
+	2,  // 30: multiraft.v1.AdminService.GetTrace:input_type -> multiraft.v1.GetTraceRequest
+	12, // 31: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
+	9,  // 32: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
+	11, // 33: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
+	15, // 34: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
+	18, // 35: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
+	21, // 36: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
+	24, // 37: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
+	26, // 38: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
+	28, // 39: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
+	30, // 40: multiraft.v1.AdminService.JoinNode:output_type -> multiraft.v1.JoinNodeResponse
+	32, // 41: multiraft.v1.AdminService.DrainNode:output_type -> multiraft.v1.DrainNodeResponse
+	34, // 42: multiraft.v1.AdminService.RemoveNode:output_type -> multiraft.v1.RemoveNodeResponse
+	36, // 43: multiraft.v1.AdminService.CanStop:output_type -> multiraft.v1.CanStopResponse
+	38, // 44: multiraft.v1.AdminService.MovePartition:output_type -> multiraft.v1.MovePartitionResponse
+	40, // 45: multiraft.v1.AdminService.TransferLeader:output_type -> multiraft.v1.TransferLeaderResponse
+	5,  // 46: multiraft.v1.AdminService.GetTrace:output_type -> multiraft.v1.GetTraceResponse
+	31, // [31:47] is the sub-list for method output_type
+	15, // [15:31] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_multiraft_v1_admin_proto_init() }
@@ -2906,10 +3243,14 @@ func file_multiraft_v1_admin_proto_init() {
 		return
 	}
 	file_multiraft_v1_admin_proto_msgTypes[2].OneofWrappers = []any{
+		(*TraceAttribute_Text)(nil),
+		(*TraceAttribute_Number)(nil),
+	}
+	file_multiraft_v1_admin_proto_msgTypes[6].OneofWrappers = []any{
 		(*AlterTopicRequest_Name)(nil),
 		(*AlterTopicRequest_TopicId)(nil),
 	}
-	file_multiraft_v1_admin_proto_msgTypes[4].OneofWrappers = []any{
+	file_multiraft_v1_admin_proto_msgTypes[8].OneofWrappers = []any{
 		(*DeleteTopicRequest_Name)(nil),
 		(*DeleteTopicRequest_TopicId)(nil),
 	}
@@ -2919,7 +3260,7 @@ func file_multiraft_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multiraft_v1_admin_proto_rawDesc), len(file_multiraft_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   35,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
