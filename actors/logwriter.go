@@ -121,7 +121,7 @@ func (l *LogWriter) release(ctx actor.Context, ws []*Write) {
 	for _, w := range ws {
 		for _, out := range w.Remote {
 			if w.traced != nil && out.Env.GetType() == raftv1.MessageType_MESSAGE_TYPE_APPEND_RESPONSE {
-				l.cfg.Tracing.Carrier.Carry(out.Node, out.Env, l.answers(w.traced))
+				l.cfg.Tracing.Carrier.Carry(out.Node, out.Env, l.answers(w.traced, out.Env))
 				continue
 			}
 			l.cfg.Sender.Send(out.Node, out.Env)

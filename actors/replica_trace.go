@@ -229,7 +229,7 @@ func (r *Replica) tracedWrite(m *raftpb.Message) *tracedWrite {
 		for _, a := range r.traces.arrived {
 			if a.index == raftcore.Index(e.GetIndex()) {
 				write(a.at, e)
-				w.answers = append(w.answers, a.at)
+				w.answers = append(w.answers, a)
 			}
 		}
 	}

@@ -32,22 +32,23 @@ func (t Tracing) start(name string, parent trace.Context) *trace.Span {
 }
 
 // tracedWrite is what is sampled in a Write: the spans that end when it is durable, and what its acknowledgement to
-// the leader stands below.
+// the leader stands below, ascending by index.
 type tracedWrite struct {
 	spans   []*trace.Span
-	answers []trace.Context
+	answers []arrivedTrace
 }
 
-// beginFsync begins the one span of a commit, below the first sampled write in it.
+// beginFsync begins the one span of a commit, beside the first sampled write in it. Not below: Jaeger takes a span
+// that links to its own parent for one without.
 func (l *LogWriter) beginFsync(fsync *trace.Span, w *tracedWrite) *trace.Span {
 	if fsync == nil {
-		fsync = l.cfg.Tracing.start(trace.SpanFsync, w.spans[0].At())
+		fsync = l.cfg.Tracing.start(trace.SpanFsync, w.spans[0].Above())
 	}
 	return fsync
 }
 
-// endFsync ends the span, and ties it and every sampled write in it together: the writes of other traces, below which
-// it does not stand, find it by the link.
+// endFsync ends the span, and ties it and every sampled write in it together: those of other traces find it by the
+// link.
 func endFsync(fsync *trace.Span, ws []*Write, appends uint64) {
 	for _, w := range ws {
 		if w.traced == nil {
@@ -56,18 +57,18 @@ func endFsync(fsync *trace.Span, ws []*Write, appends uint64) {
 		for _, s := range w.traced.spans {
 			fsync.Link(s.At())
 			s.Link(fsync.At())
-			defer s.End() // after the fsync, which stands below
+			s.End()
 		}
 	}
 	fsync.Set(trace.Number(trace.AttrSharedWrites, len(ws)), trace.Number(trace.AttrSharedAppends, appends))
 	fsync.End()
 }
 
-// answers begins the spans of an acknowledgement.
-func (l *LogWriter) answers(w *tracedWrite) []trace.Carried {
-	beside := make([]trace.Carried, len(w.answers))
-	for i, at := range w.answers {
-		beside[i].Sending = l.cfg.Tracing.start(trace.SpanAnswer, at)
+// answers begins the spans of an acknowledgement: of what it is the first to acknowledge.
+func (l *LogWriter) answers(w *tracedWrite, ack *raftv1.Envelope) (beside []trace.Carried) {
+	for len(w.answers) > 0 && uint64(w.answers[0].index) <= ack.GetIndex() && !ack.GetReject() {
+		beside = append(beside, trace.Carried{Sending: l.cfg.Tracing.start(trace.SpanAnswer, w.answers[0].at)})
+		w.answers = w.answers[1:]
 	}
 	return beside
 }

@@ -116,6 +116,9 @@ func (c *Config) Validate() error {
 	if r := c.Tracing.Ratio; !(r >= 0 && r <= 1) {
 		bad("--trace-ratio %v is not between 0 and 1", r)
 	}
+	if err := tracing.CheckEndpoint(c.Tracing.Endpoint); err != nil {
+		bad("--otlp-endpoint %q: %v", c.Tracing.Endpoint, err)
+	}
 	if len(faults) > 0 {
 		return &UsageError{faults}
 	}

@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -163,7 +165,7 @@ var parents = map[string][]string{
 	trace.SpanAppend: {trace.SpanClientAppend, trace.SpanForward}, trace.SpanForward: {trace.SpanAppend}, trace.SpanDispatch: {trace.SpanAppend}, trace.SpanPropose: {trace.SpanAppend},
 	trace.SpanMailbox: {trace.SpanAppend, trace.SpanReplicate}, trace.SpanReplicate: {trace.SpanAppend}, trace.SpanSend: {trace.SpanReplicate}, trace.SpanReceive: {trace.SpanReplicate},
 	trace.SpanWrite: {trace.SpanAppend, trace.SpanReplicate}, trace.SpanAnswer: {trace.SpanReplicate}, trace.SpanCommit: {trace.SpanAppend}, trace.SpanApply: {trace.SpanAppend},
-	trace.SpanReply: {trace.SpanAppend}, trace.SpanFsync: {trace.SpanWrite},
+	trace.SpanReply: {trace.SpanAppend}, trace.SpanFsync: {trace.SpanAppend, trace.SpanReplicate},
 }
 
 // check holds a tree against what every append's is like.
@@ -195,6 +197,10 @@ func (tree *spanTree) check(t *testing.T) {
 	for _, w := range tree.named(trace.SpanWrite) {
 		if len(w.Links()) != 1 {
 			t.Errorf("a write has %d links, want the fsync's", len(w.Links()))
+			continue
+		}
+		if f, own := tree.byID[w.Links()[0].SpanContext.SpanID()]; own && !linksTo(f, w) {
+			t.Error("a write links to an fsync that does not link to it")
 		}
 	}
 	if t.Failed() {
@@ -221,9 +227,8 @@ func TestASampledAppendIsOneTraceFromTheClientThroughAllReplicas(t *testing.T) {
 	_, err = ticket.Wait(c.ctx)
 	must(t, err)
 	must(t, p.Close(c.ctx))
-	tree := c.spans(c.only(trace.SpanClientAppend), oneAppend)
+	tree := c.spans(c.traces(trace.SpanClientAppend, 1)[0], oneAppend)
 	tree.check(t)
-	t.Log("\n" + tree.String())
 	one := func(name string) sdktrace.ReadOnlySpan { return tree.named(name)[0] }
 	chain(t, one(trace.SpanClientAppend), one(trace.SpanAppend), one(trace.SpanDispatch), one(trace.SpanPropose), one(trace.SpanReplicate), one(trace.SpanSend), one(trace.SpanReceive))
 	chain(t, one(trace.SpanPropose), one(trace.SpanCommit), one(trace.SpanApply), one(trace.SpanReply))
@@ -245,8 +250,53 @@ func TestASampledAppendIsOneTraceFromTheClientThroughAllReplicas(t *testing.T) {
 	}
 }
 
-// only returns the one trace that has a span of this name.
-func (c *tracedCluster) only(name string) string {
+func linksTo(from, to sdktrace.ReadOnlySpan) bool {
+	return slices.ContainsFunc(from.Links(), func(l sdktrace.Link) bool { return l.SpanContext.SpanID() == to.SpanContext().SpanID() })
+}
+
+func TestAppendsThatWereMergedIntoOneEntryHaveEachItsWholeTreeAndShareFsyncsByLinks(t *testing.T) {
+	c := startTraced(t, 0)
+	const together = 16
+	once := map[string]int{}
+	for name, n := range oneAppend {
+		once[name] = n
+	}
+	delete(once, trace.SpanReply) // a unary append's answer is the call's
+	delete(once, trace.SpanFsync) // in one trace of those that share it
+	for merged := false; !merged; {
+		if c.ctx.Err() != nil {
+			t.Fatal("no two appends were ever merged")
+		}
+		c.exporter.Reset()
+		var all sync.WaitGroup
+		for range together {
+			all.Go(func() {
+				if _, err := c.client.AppendOnce(c.ctx, "traced", 0, client.Record{Value: []byte("v")}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		for _, id := range c.traces(trace.SpanClientAppend, together) {
+			tree := c.spans(id, once)
+			tree.check(t)
+			merged = merged || attr(tree.named(trace.SpanPropose)[0], trace.AttrMerged) != "1"
+		}
+	}
+	spans := c.exporter.GetSpans().Snapshots()
+	for _, w := range spans {
+		if w.Name() != trace.SpanWrite {
+			continue
+		}
+		i := slices.IndexFunc(spans, func(f sdktrace.ReadOnlySpan) bool { return f.Name() == trace.SpanFsync && linksTo(f, w) })
+		if i < 0 || !linksTo(w, spans[i]) {
+			t.Error("a write and its fsync do not link to each other")
+		}
+	}
+}
+
+// traces waits for n traces that have a span of this name.
+func (c *tracedCluster) traces(name string, n int) []string {
 	c.t.Helper()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
@@ -257,16 +307,13 @@ func (c *tracedCluster) only(name string) string {
 				ids[s.SpanContext().TraceID().String()] = true
 			}
 		}
-		if len(ids) > 1 {
-			c.t.Fatalf("%d traces with %q", len(ids), name)
-		}
-		for id := range ids {
-			return id
+		if len(ids) >= n {
+			return slices.Sorted(maps.Keys(ids))
 		}
 		select {
 		case <-look.C:
 		case <-c.ctx.Done():
-			c.t.Fatalf("no trace with %q", name)
+			c.t.Fatalf("%d traces with %q, want %d", len(ids), name, n)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/multiraftd/multiraftd/node"
+	"github.com/multiraftd/multiraftd/node/tracing"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -44,6 +45,8 @@ func defineStartFlags(f *pflag.FlagSet) {
 	f.String("snapshot-rate", "64MiB", "most bytes per second of snapshots sent to, and received from, other nodes")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
+	f.String("otlp-endpoint", "", "export traces here by OTLP over gRPC, as http://host:port (default: where the OTEL_* variables say, if they do)")
+	f.String("trace-ratio", "", "part of the appends without a trace context of their own that is traced, 0 to 1 (default: 0.01 where traces are exported, else 0)")
 	f.Bool("insecure", false, "allow --peer-addr beyond loopback, without authentication or encryption")
 }
 
@@ -161,6 +164,10 @@ func build(k *koanf.Koanf, stderr io.Writer) (cfg node.Config, logger *slog.Logg
 	}
 	if cfg.Insecure, err = strconv.ParseBool(k.String("insecure")); err != nil {
 		bad("--insecure %q: want true or false", k.String("insecure"))
+	}
+	cfg.Tracing.Endpoint = k.String("otlp-endpoint")
+	if cfg.Tracing.Ratio, err = tracing.Ratio(k.String("trace-ratio"), cfg.Tracing.Endpoint); err != nil {
+		bad("%v", err)
 	}
 	if logger, err = newLogger(stderr, k.String("log-level"), k.String("log-format")); err != nil {
 		bad("%v", err)

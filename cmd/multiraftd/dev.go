@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/multiraftd/multiraftd/node"
+	"github.com/multiraftd/multiraftd/node/tracing"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -31,6 +32,7 @@ type devOptions struct {
 	dataDir  string
 	basePort int
 	logLevel string
+	tracing  tracing.Config // as the OTEL_* variables say
 }
 
 func devCommand() *cobra.Command {
@@ -100,6 +102,9 @@ func (o *devOptions) validate(stderr io.Writer) (*slog.Logger, error) {
 	if err != nil {
 		faults = append(faults, err.Error())
 	}
+	if o.tracing.Ratio, err = tracing.Ratio("", ""); err != nil {
+		faults = append(faults, err.Error())
+	}
 	if len(faults) > 0 {
 		return nil, &node.UsageError{Faults: faults}
 	}
@@ -125,7 +130,7 @@ func (o *devOptions) start(ctx context.Context, logger *slog.Logger) ([]*node.No
 			nodes[i-1], errs[i-1] = node.Start(ctx, node.Config{
 				ID: raftcore.NodeID(i), DataDir: filepath.Join(o.dataDir, fmt.Sprintf("node%d", i)), Bootstrap: set,
 				ClientAddr: o.addr(0, i), PeerAddr: o.addr(devPeerOffset, i), HTTPAddr: o.addr(devHTTPOffset, i),
-				Version: version, Logger: logger.With("node", i),
+				Version: version, Logger: logger.With("node", i), Tracing: o.tracing,
 			})
 			if errs[i-1] != nil {
 				cancel() // the others may wait for this one

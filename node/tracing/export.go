@@ -3,7 +3,9 @@ package tracing
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -64,6 +66,21 @@ func exports(flag string) bool {
 		return false
 	}
 	return cmp.Or(flag, os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT")) != ""
+}
+
+// CheckEndpoint says what is wrong with an endpoint; empty is none, and right.
+func CheckEndpoint(endpoint string) error {
+	if endpoint == "" {
+		return nil
+	}
+	if !strings.Contains(endpoint, "://") {
+		endpoint = "http://" + endpoint
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() == "" {
+		return errors.New("want http://host:port, https://host:port or host:port")
+	}
+	return nil
 }
 
 // endpoint turns the flag into options; without it the SDK reads the environment.

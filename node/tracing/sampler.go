@@ -14,7 +14,7 @@ const RatioDefault = 0.01
 // none when they are not. All samplers are parent-based here: a context that comes with a request decides.
 func Ratio(setting, endpoint string) (float64, error) {
 	if setting != "" {
-		return parseRatio("", setting)
+		return parseRatio("--trace-ratio ", setting)
 	}
 	switch name, arg := os.Getenv("OTEL_TRACES_SAMPLER"), os.Getenv("OTEL_TRACES_SAMPLER_ARG"); name {
 	case "":

@@ -56,6 +56,9 @@ func New(ctx context.Context, c Config) (*Tracer, error) {
 	if c.Ratio < 0 || c.Ratio > 1 || c.Ratio != c.Ratio {
 		return nil, fmt.Errorf("sampling ratio %v is not between 0 and 1", c.Ratio)
 	}
+	if err := CheckEndpoint(c.Endpoint); err != nil {
+		return nil, fmt.Errorf("endpoint %q: %w", c.Endpoint, err)
+	}
 	t := &Tracer{always: c.Ratio == 1}
 	if !t.always {
 		t.bound = uint64(math.Ldexp(c.Ratio, 64))
