@@ -5,7 +5,6 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -120,9 +119,11 @@ func (l *LogWriter) commit(ws []*Write) (err error) {
 func (l *LogWriter) release(ctx actor.Context, ws []*Write) {
 	for _, w := range ws {
 		for _, out := range w.Remote {
-			if w.traced != nil && out.Env.GetType() == raftv1.MessageType_MESSAGE_TYPE_APPEND_RESPONSE {
-				l.cfg.Tracing.Carrier.Carry(out.Node, out.Env, l.answers(w.traced, out.Env))
-				continue
+			if w.traced != nil {
+				if beside := append(out.beside, l.answers(w.traced, out.Env)...); beside != nil {
+					l.cfg.Tracing.Carrier.Carry(out.Node, out.Env, beside)
+					continue
+				}
 			}
 			l.cfg.Sender.Send(out.Node, out.Env)
 		}

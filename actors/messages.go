@@ -61,6 +61,8 @@ type Unary struct {
 	Vote     *raftv1.RequestVoteRequest
 	Snapshot *raftv1.InstallSnapshotRequest
 	Reply    UnaryReply
+	// Trace is what the caller traces; zero = nothing.
+	Trace trace.Context
 
 	msg *raftpb.Message // what stands for it in Raft, once it has been stepped
 }
@@ -161,6 +163,8 @@ type Write struct {
 type Outbound struct {
 	Node raftcore.NodeID
 	Env  *raftv1.Envelope
+
+	beside []trace.Carried
 }
 
 // withheld is the answer to a Unary that waits for its Write to be durable.

@@ -4,7 +4,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -37,6 +36,9 @@ func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch) {
 	r.state.Hash = raftcore.Chain(r.state.Hash, at, int32(e.GetType()), e.GetData())
 	r.state.Applied, r.state.AppliedTerm = at.Index, at.Term
 	r.cfg.Counters.Applied.Add(1)
+	if r.traces.entries != nil {
+		defer endAll(r.traceApply(at))
+	}
 	if e.GetType() != raftpb.EntryNormal {
 		r.applyConfChange(e)
 		return
@@ -49,14 +51,7 @@ func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch) {
 		r.cfg.Counters.Undecodable.Add(1)
 		return
 	}
-	var applying []*trace.Span
-	if r.traces.entries != nil {
-		applying = r.traceApply(at)
-	}
 	outcomes := r.machine.Apply(at, &entry, b)
-	for _, s := range applying {
-		s.End()
-	}
 	if entry.Origin == r.origin && r.waiters.len() > 0 {
 		r.settle(&entry, at, outcomes)
 	}
@@ -80,6 +75,7 @@ func (r *Replica) applyConfChange(e *raftpb.Entry) {
 		return
 	}
 	r.state.ConfState, r.state.Members, r.membersChanged = cs, members, true
+	r.traceChanged(cs)
 	r.state.FollowedTarget = r.core.FollowedTarget()
 	clear(r.speakers)
 }

@@ -35,6 +35,13 @@ type traces struct {
 	entries []*tracedEntry // ascending by index; nil = none
 	arrived []arrivedTrace // in this turn, from the leader
 	handing []*trace.Span  // proposals whose entry this flush hands out
+
+	won      string      // id of the trace of the election that this replica has won last
+	election *election   // nil = none, or not sampled; likewise all that follows
+	change   *trace.Span // of a membership change that is proposed
+	move     *move
+	transfer *trace.Span
+	install  *trace.Span // of a snapshot that is being put in force
 }
 
 type pendingTrace struct {
@@ -92,6 +99,9 @@ func (t *traces) proposed(seq uint64, proposing *trace.Span) {
 func (r *Replica) placeTraces(m *raftpb.Message) {
 	t := &r.traces
 	for _, e := range m.GetEntries() {
+		if e.GetType() != raftpb.EntryNormal && t.change != nil {
+			r.followOne(e, t.change.At())
+		}
 		if len(t.pending) == 0 || e.GetType() != raftpb.EntryNormal || len(e.GetData()) == 0 {
 			continue
 		}
@@ -116,6 +126,15 @@ func (r *Replica) placeTraces(m *raftpb.Message) {
 		p.proposing.End()
 	}
 	t.pending = nil
+}
+
+// followOne traces an entry that is one operation's.
+func (r *Replica) followOne(e *raftpb.Entry, of trace.Context) {
+	placed := &tracedEntry{at: raftcore.Position{Index: raftcore.Index(e.GetIndex()), Term: e.GetTerm()}}
+	if r.traces.entry(placed.at.Index) == nil {
+		r.follow(placed, of)
+		r.traces.add(placed)
+	}
 }
 
 // follow traces one write of an entry from here on.
@@ -205,6 +224,19 @@ func (t *traces) arrive(all []Arrived) {
 	}
 }
 
+// arriveUnary does so for the request of a canonical RPC: its entries, or with index 0 its vote.
+func (t *traces) arriveUnary(u *Unary) {
+	if u.Append == nil {
+		t.arrived = append(t.arrived, arrivedTrace{at: u.Trace})
+		return
+	}
+	for i := range u.Append.GetEntries() {
+		if len(t.arrived) < tracedWritesMax {
+			t.arrived = append(t.arrived, arrivedTrace{raftcore.Index(u.Append.GetPrevLogIndex()) + 1 + raftcore.Index(i), u.Trace})
+		}
+	}
+}
+
 func (t *traces) endTurn() {
 	if t.arrived != nil {
 		t.arrived = nil
@@ -233,6 +265,7 @@ func (r *Replica) tracedWrite(m *raftpb.Message) *tracedWrite {
 			}
 		}
 	}
+	r.tracedVote(m, &w)
 	if len(w.spans) == 0 {
 		return nil
 	}
@@ -325,6 +358,10 @@ func (t *traces) lost(why error) {
 		e.end(why)
 	}
 	t.pending, t.entries = nil, nil
+	t.change.Fail(why)
+	t.change.End()
+	t.change = nil
+	t.endMove(errLeaderGone)
 }
 
 // prune ends the entries that match.

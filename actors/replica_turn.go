@@ -198,8 +198,8 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 		r.fail(ErrQuarantined)
 	case err == nil:
 		r.noteSpeaker(raftcore.ReplicaID(m.GetFrom()), from)
-		if r.traces.entries != nil {
-			r.noteAck(m)
+		if r.traces.active() {
+			r.noteAnswer(m)
 		}
 	}
 }
@@ -251,7 +251,10 @@ func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
 			return answered
 		}
 		r.cfg.Counters.Readies.Add(1)
-		if r.traces.pending != nil {
+		if eff.LeaderChanged && r.cfg.Tracing.Tracer != nil {
+			r.traceElection(&eff)
+		}
+		if r.traces.pending != nil || r.traces.change != nil {
 			r.placeTraces(eff.Append)
 		}
 		for _, m := range eff.Messages {
@@ -296,8 +299,8 @@ func (r *Replica) send(m *raftpb.Message) {
 		r.cfg.Counters.UnknownMember.Add(1)
 		return
 	}
-	if r.traces.entries != nil && m.GetType() == raftpb.MsgApp {
-		if beside := r.carried(m); beside != nil {
+	if r.traces.active() {
+		if beside := r.beside(m); beside != nil {
 			r.cfg.Tracing.Carrier.Carry(node, raftcore.ToEnvelope(r.cfg.Group, m), beside)
 			return
 		}
@@ -310,7 +313,7 @@ func (r *Replica) send(m *raftpb.Message) {
 func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
 	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
 	r.log.Append(w.Batch, m)
-	if r.traces.entries != nil || r.traces.arrived != nil {
+	if r.traces.entries != nil || r.traces.arrived != nil || r.traces.election != nil {
 		w.traced = r.tracedWrite(m)
 	}
 	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
@@ -326,7 +329,7 @@ func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answere
 			u, answered = nil, true
 		default:
 			if node := r.nodeOf(raftcore.ReplicaID(resp.GetTo())); node != 0 {
-				w.Remote = append(w.Remote, Outbound{node, raftcore.ToEnvelope(r.cfg.Group, resp)})
+				w.Remote = append(w.Remote, Outbound{Node: node, Env: raftcore.ToEnvelope(r.cfg.Group, resp), beside: r.asked(resp)})
 			} else {
 				r.cfg.Counters.UnknownMember.Add(1)
 			}
@@ -351,13 +354,15 @@ func (r *Replica) noteLeadership() {
 		return
 	}
 	r.waiters.endAll(ErrOutcomeUnknown)
-	r.traces.lost(ErrOutcomeUnknown)
+	if r.leading != 0 {
+		r.traces.lost(ErrOutcomeUnknown)
+	}
 	r.endRounds(r.notLeader())
 	r.dropSending()
 	r.leading = leading
 	if leading != 0 {
 		r.campaigns = 0
 		r.cfg.Counters.LeaderStarts.Add(1)
-		r.cfg.Logger.Info("leads", "group", r.cfg.Group, "term", leading)
+		r.cfg.Logger.Info("leads", r.traces.asWinner("group", r.cfg.Group, "term", leading)...)
 	}
 }

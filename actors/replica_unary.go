@@ -38,6 +38,9 @@ func (r *Replica) stepUnaries(ctx actor.Context) {
 func (r *Replica) stepUnary(ctx actor.Context, u *Unary) {
 	err := r.convert(u)
 	if err == nil {
+		if u.Trace.Valid() {
+			r.traces.arriveUnary(u)
+		}
 		err = r.core.Step(u.From, u.msg)
 	}
 	if err != nil {

@@ -22,6 +22,8 @@ type Carrier interface {
 type Tracing struct {
 	Tracer  Tracer
 	Carrier Carrier
+	// Seed tells this cluster's traces of moves from another's: their ids follow from it.
+	Seed string
 }
 
 func (t Tracing) start(name string, parent trace.Context) *trace.Span {
@@ -64,9 +66,19 @@ func endFsync(fsync *trace.Span, ws []*Write, appends uint64) {
 	fsync.End()
 }
 
-// answers begins the spans of an acknowledgement: of what it is the first to acknowledge.
-func (l *LogWriter) answers(w *tracedWrite, ack *raftv1.Envelope) (beside []trace.Carried) {
-	for len(w.answers) > 0 && uint64(w.answers[0].index) <= ack.GetIndex() && !ack.GetReject() {
+// answers begins the spans of an answer to a leader or candidate: of what it is the first to acknowledge.
+func (l *LogWriter) answers(w *tracedWrite, env *raftv1.Envelope) (beside []trace.Carried) {
+	upTo := uint64(0) // a vote's
+	switch env.GetType() {
+	case raftv1.MessageType_MESSAGE_TYPE_APPEND_RESPONSE:
+		if upTo = env.GetIndex(); env.GetReject() {
+			return nil
+		}
+	case raftv1.MessageType_MESSAGE_TYPE_VOTE_RESPONSE, raftv1.MessageType_MESSAGE_TYPE_PRE_VOTE_RESPONSE:
+	default:
+		return nil
+	}
+	for len(w.answers) > 0 && uint64(w.answers[0].index) <= upTo {
 		beside = append(beside, trace.Carried{Sending: l.cfg.Tracing.start(trace.SpanAnswer, w.answers[0].at)})
 		w.answers = w.answers[1:]
 	}

@@ -76,7 +76,7 @@ const ElectionTicks = electionTicks
 func (n *Node) parts() Parts {
 	return Parts{
 		KV: n.kv, Sender: sender{n.peers}, Snapshots: sender{n.peers}, Space: &n.space, MetadataKeep: n.cfg.metadataKeep, Clock: wallClock{}, Dispatcher: n.cfg.Dispatcher,
-		OnFailure: n.storeFailed, Logger: n.cfg.Logger, Tracing: actors.Tracing{Tracer: n.tracer, Carrier: sender{n.peers}},
+		OnFailure: n.storeFailed, Logger: n.cfg.Logger, Tracing: actors.Tracing{Tracer: n.tracer, Carrier: sender{n.peers}, Seed: n.self.Cluster},
 		Controller:    actors.ControllerConfig{ReplaceAfterTicks: n.ticks(max(0, n.cfg.ReplaceAfter)), MinuteTicks: n.ticks(time.Minute)},
 		ActorCounters: &n.counters.actors, CoreCounters: &n.counters.core, RouterCounters: &n.counters.router,
 	}

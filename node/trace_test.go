@@ -317,3 +317,51 @@ func (c *tracedCluster) traces(name string, n int) []string {
 		}
 	}
 }
+
+func TestAnElectionIsATraceOverTheCandidateAndItsVotersUntilTheGroupHasALeaderThatServes(t *testing.T) {
+	c := startTraced(t, 0)
+	_, _, err := c.client.CreateTopic(c.ctx, "elects", 1, 3)
+	must(t, err)
+	desc, err := c.client.Describe(c.ctx, "elects", true)
+	must(t, err)
+	part := desc.GetPartitions()[0]
+	won := func() string {
+		for _, s := range c.exporter.GetSpans().Snapshots() {
+			if s.Name() == trace.SpanElection && attr(s, trace.AttrGroup) == fmt.Sprint(part.GetGroupId()) && attr(s, trace.AttrResult) == "won" {
+				return s.SpanContext().TraceID().String()
+			}
+		}
+		return ""
+	}
+	c.until("an election of the group", func() bool { return won() != "" })
+	// Pre-votes of both others, then votes, and the entry with which the leader opens its term.
+	tree := c.spans(won(), map[string]int{trace.SpanElection: 1, trace.SpanVote: 4, trace.SpanReceive: 6, trace.SpanReplicate: 2, trace.SpanCommit: 1, trace.SpanApply: 1})
+	leader, voters := node(tree.named(trace.SpanElection)[0]), map[int64]bool{}
+	for _, s := range tree.named(trace.SpanReceive) {
+		voters[node(s)] = true
+	}
+	if leader != int64(part.GetLeader()) || len(voters) != 2 || voters[leader] {
+		t.Errorf("node %d has won and %v were asked; node %d leads", leader, voters, part.GetLeader())
+	}
+	for _, s := range tree.all {
+		if parent := s.Parent().SpanID(); parent.IsValid() && tree.byID[parent] == nil {
+			t.Errorf("%q has a parent that is not there", s.Name())
+		}
+	}
+	if t.Failed() {
+		t.Logf("the trace has\n%s", tree)
+	}
+}
+
+func (c *tracedCluster) until(what string, done func() bool) {
+	c.t.Helper()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for !done() {
+		select {
+		case <-look.C:
+		case <-c.ctx.Done():
+			c.t.Fatalf("there was not %s", what)
+		}
+	}
+}

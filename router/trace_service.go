@@ -190,12 +190,44 @@ func TraceCalls(tracer actors.Tracer) grpc.UnaryServerInterceptor {
 }
 
 func traceCall(ctx context.Context, span *trace.Span, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	service, method := splitMethod(info.FullMethod)
-	span.As(trace.Server).Set(trace.Text(trace.AttrRPCSystem, "grpc"), trace.Text(trace.AttrRPCService, service), trace.Text(trace.AttrRPCMethod, method))
+	describeCall(span, info.FullMethod)
 	resp, err := handler(context.WithValue(ctx, spanKey{}, span), req)
+	endCall(span, err)
+	return resp, err
+}
+
+func describeCall(span *trace.Span, full string) {
+	service, method := splitMethod(full)
+	span.As(trace.Server).Set(trace.Text(trace.AttrRPCSystem, "grpc"), trace.Text(trace.AttrRPCService, service), trace.Text(trace.AttrRPCMethod, method))
+}
+
+func endCall(span *trace.Span, err error) {
 	span.Fail(err)
 	span.End()
-	return resp, err
+}
+
+// contextOf is what the caller of a call samples; zero = nothing.
+func (s *Services) contextOf(ctx context.Context) trace.Context {
+	if s.cfg.Tracing.Tracer == nil {
+		return trace.Context{}
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	if v := md.Get(traceparentKey); len(v) > 0 {
+		at, _ := trace.Parse(v[0])
+		return at
+	}
+	return trace.Context{}
+}
+
+// tracePeer begins the span of a canonical RPC whose caller samples it.
+func (s *Services) tracePeer(ctx context.Context, full string) (trace.Context, *trace.Span) {
+	parent := s.contextOf(ctx)
+	if !parent.Valid() {
+		return parent, nil
+	}
+	span := s.cfg.Tracing.Tracer.Start(callName(full), parent)
+	describeCall(span, full)
+	return span.At(), span
 }
 
 // callName is a method's name as OpenTelemetry wants it for a span: without the leading slash.

@@ -50,6 +50,7 @@ var rooms = []room{
 	{at: "deploy/layers", ours: "", tests: "proto/..."},
 	{at: "deploy/localcluster", ours: ""}, // starts binaries: needs none of our code, so that it tests all of it
 	{at: "deploy/demo", ours: "deploy/localcluster"},
+	{at: "deploy/jaeger", ours: "deploy/localcluster"},
 	{at: "deploy/bench", ours: "deploy/localcluster"},
 }
 

@@ -1,6 +1,10 @@
 package trace
 
-import "encoding/hex"
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+)
 
 // Context names one span of a sampled trace. The zero value is no context: not sampled, or nobody said.
 type Context struct {
@@ -67,6 +71,19 @@ func Parse(s string) (Context, Decision) {
 		return Context{}, Dropped
 	}
 	return c, Sampled
+}
+
+// Derive makes a context that follows from its arguments alone, for what several processes work on without telling each
+// other.
+func Derive(seed string, parts ...uint64) Context {
+	data := []byte(seed)
+	for _, p := range parts {
+		data = binary.BigEndian.AppendUint64(data, p)
+	}
+	sum := sha256.Sum256(data)
+	sum[0] |= 1 // never all 0
+	sum[16] |= 1
+	return Context{TraceID: [16]byte(sum[:16]), SpanID: [8]byte(sum[16:24])}
 }
 
 // ParseID reads a trace id as ID writes it.

@@ -49,6 +49,7 @@ const (
 	AttrChange        = "multiraft.change"
 	AttrResult        = "multiraft.result"
 	AttrPreVote       = "multiraft.pre_vote"
+	AttrChunks        = "multiraft.snapshot.chunks"
 	AttrSnapshot      = "multiraft.snapshot"
 
 	AttrMessagingSystem    = "messaging.system"
