@@ -47,7 +47,7 @@ jaeger: deps bin/jaeger ## Jaeger on loopback: OTLP on 127.0.0.1:4317, its query
 		--query.http-server.host-port 127.0.0.1:16686 --query.grpc-server.host-port 127.0.0.1:16685 --admin.http.host-port 127.0.0.1:14269
 
 test-jaeger: build deps bin/jaeger ## traces of three real processes, as a real Jaeger has them
-	MULTIRAFT_JAEGER_BIN=$(CURDIR)/bin go test -count=1 -timeout 5m -v ./deploy/jaeger $(ARGS)
+	JAEGER_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 5m -v ./deploy/jaeger $(ARGS)
 
 lint: lint-format lint-code lint-proto ## gofmt, vet, staticcheck, layer rules, buf, generated code
 	@echo "lint: clean"

@@ -313,10 +313,10 @@ func (r *Replica) send(m *raftpb.Message) {
 func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
 	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
 	r.log.Append(w.Batch, m)
+	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
 	if r.traces.entries != nil || r.traces.arrived != nil || r.traces.election != nil {
 		w.traced = r.tracedWrite(m)
 	}
-	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
 	if done.Activated {
 		r.activated(m)
 	}

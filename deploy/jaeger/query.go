@@ -19,9 +19,12 @@ type Span struct {
 	Process          string // service, instance and node: distinct for each process
 	Start, Duration  int64  // microseconds
 	Tags             map[string]string
-	Links            []string // ids of spans of the same trace
+	Links            []Link
 	Warnings         []string
 }
+
+// Link names a span of this or another trace.
+type Link struct{ Trace, Span string }
 
 // End is when it ended.
 func (s *Span) End() int64 { return s.Start + s.Duration }
@@ -111,11 +114,11 @@ func (a *answer) spans(i int) []Span {
 			Service: p.ServiceName, Node: ptags["multiraft.node"]}
 		span.Process = strings.Join([]string{p.ServiceName, ptags["service.instance.id"], span.Node}, " ")
 		for _, r := range s.References {
-			switch {
-			case r.RefType == "CHILD_OF":
+			switch r.RefType {
+			case "CHILD_OF":
 				span.Parent = r.SpanID
-			case r.TraceID == s.TraceID:
-				span.Links = append(span.Links, r.SpanID)
+			default:
+				span.Links = append(span.Links, Link{r.TraceID, r.SpanID})
 			}
 		}
 		all = append(all, span)

@@ -64,8 +64,11 @@ func (s *Server) ready(ctx context.Context, admin, otlp string) error {
 		if resp, err := http.Get("http://" + admin + "/"); err == nil {
 			ok := resp.StatusCode == http.StatusOK
 			resp.Body.Close() // nothing is read from it
-			if conn, err := net.Dial("tcp", otlp); ok && err == nil {
-				return conn.Close()
+			if ok {
+				conn, err := net.Dial("tcp", otlp)
+				if err == nil {
+					return conn.Close()
+				}
 			}
 		}
 		select {
