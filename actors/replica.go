@@ -168,6 +168,7 @@ type Replica struct {
 	truncating bool             // a truncation is proposed and has no end yet
 
 	traces traces
+	debug  bool // every RPC is logged
 }
 
 // ReplicaProps returns the Props with which a Replica is spawned. The producer has no side effects:
@@ -227,6 +228,7 @@ func (r *Replica) start(ctx actor.Context) {
 	if err := r.open(); err != nil {
 		panic(fmt.Errorf("replica of group %d does not open: %w", r.cfg.Group, err))
 	}
+	r.debug = debugs(r.cfg.Logger)
 	self, root := ctx.Self(), ctx.ActorSystem().Root
 	r.tellEnded = func(m *snapshotEnded) { root.Send(self, m) }
 	if w := (&Write{Batch: new(store.Batch)}); r.log.DropStrays(w.Batch) {

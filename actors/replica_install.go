@@ -169,7 +169,11 @@ func (r *Replica) installSnapshots(ctx actor.Context) {
 // install steps the message that stands for a whole snapshot. In force is what comes out of it in an append; when
 // Raft has no use for it, what was staged is dropped.
 func (r *Replica) install(ctx actor.Context, u *Unary) {
-	if err := r.core.Step(u.From, u.msg); err != nil {
+	err := r.core.Step(u.From, u.msg)
+	if r.debug {
+		r.logRPC(u.From, u.msg, err)
+	}
+	if err != nil {
 		u.Reply.Answered(UnaryAnswer{Err: err})
 	} else {
 		r.noteSpeaker(raftcore.ReplicaID(u.msg.GetFrom()), u.From)

@@ -193,6 +193,9 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 		return
 	}
 	err := r.core.Step(from, m)
+	if r.debug {
+		r.logRPC(from, m, err)
+	}
 	switch {
 	case errors.Is(err, raftcore.ErrQuarantine):
 		r.fail(ErrQuarantined)

@@ -42,6 +42,9 @@ func (r *Replica) stepUnary(ctx actor.Context, u *Unary) {
 			r.traces.arriveUnary(u)
 		}
 		err = r.core.Step(u.From, u.msg)
+		if r.debug {
+			r.logRPC(u.From, u.msg, err)
+		}
 	}
 	if err != nil {
 		u.Reply.Answered(UnaryAnswer{Err: err})

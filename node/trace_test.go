@@ -95,10 +95,9 @@ func (c *tracedCluster) spans(id string, want map[string]int) *spanTree {
 
 // spanTree is the spans of one trace, by id.
 type spanTree struct {
-	id    string
-	all   []sdktrace.ReadOnlySpan // by start
-	byID  map[oteltrace.SpanID]sdktrace.ReadOnlySpan
-	links map[oteltrace.SpanID]int
+	id   string
+	all  []sdktrace.ReadOnlySpan // by start
+	byID map[oteltrace.SpanID]sdktrace.ReadOnlySpan
 }
 
 func newSpanTree(id string, all []sdktrace.ReadOnlySpan) *spanTree {
@@ -148,7 +147,7 @@ func node(s sdktrace.ReadOnlySpan) int64 {
 func attr(s sdktrace.ReadOnlySpan, key string) string {
 	for _, a := range s.Attributes() {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""

@@ -293,6 +293,8 @@ func (sl *slot) answer(receipt *multiraftv1.Receipt, err error) {
 	if err == nil {
 		sl.span.Set(receiptAttrs(receipt)...)
 	}
+	sl.st.s.cfg.Logger.Debug("append answered", "topic", sl.lane.key.topic, "partition", sl.lane.key.partition, "offset", receipt.GetFirstOffset(),
+		"term", receipt.GetTerm(), "index", receipt.GetIndex(), "err", err, "trace_id", sl.span.At().ID())
 	sl.span.Fail(err)
 	sl.forwarding.Fail(err)
 	sl.forwarding.End()
