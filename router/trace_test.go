@@ -4,6 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
 	"github.com/multiraftd/multiraftd/proto/recordbatch"
 	"github.com/multiraftd/multiraftd/proto/trace"
@@ -105,4 +108,40 @@ func setContent(t *testing.T, it *multiraftv1.AppendItem, records []recordbatch.
 		t.Fatal(err)
 	}
 	it.Content = &multiraftv1.AppendItem_Batch{Batch: batch}
+}
+
+func TestContextsFromAPeerThatCannotBeReadOrAreTooManyAreIgnored(t *testing.T) {
+	s := &samples{}
+	junk := []*raftv1.TraceContext{nil, {}, {Traceparent: "00-junk"}, {Traceparent: dropped}, {GroupId: 7, Index: 9, Traceparent: sampledA}}
+	if got := receive(s, 2, junk); len(got) != 1 || got[0].group != 7 || got[0].index != 9 {
+		t.Errorf("%+v", got)
+	}
+	var many []*raftv1.TraceContext
+	for range 100_000 {
+		many = append(many, &raftv1.TraceContext{Traceparent: sampledA})
+	}
+	if got := receive(s, 2, many); len(got) != tracesPerFrameMax {
+		t.Errorf("%d contexts of one frame are traced", len(got))
+	}
+}
+
+func FuzzReceive(f *testing.F) {
+	for _, c := range []*raftv1.Frame{{Traces: []*raftv1.TraceContext{{GroupId: 7, Index: 1, Traceparent: sampledA}}}, {}} {
+		b, err := proto.Marshal(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var frame raftv1.Frame
+		if proto.Unmarshal(b, &frame) != nil {
+			return
+		}
+		for _, r := range receive(&samples{}, 2, frame.GetTraces()) {
+			if !r.span.Above().Valid() {
+				t.Fatalf("a span below nothing, of group %d", r.group)
+			}
+		}
+	})
 }
