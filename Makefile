@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-jaeger jaeger lint lint-format lint-code lint-proto gen demo bench sim sim-selftest fuzz clean deps
+.PHONY: help build run test test-jaeger jaeger lint lint-format lint-code lint-proto gen demo bench sim sim-selftest hostile fuzz clean deps
 
 export PATH := $(PATH):/usr/local/go/bin
 # We stamp the version ourselves: Go's own stamping fails where git refuses to look into a checkout of another user.
@@ -100,6 +100,10 @@ sim: ## whole clusters in simulated time with faults (SEEDS=1000 FROM=1), or one
 sim-selftest: ## each bug planted in the product's source must be found by the simulator (SEEDS=2000)
 	@mkdir -p bin && go build -o bin/mrsim ./cmd/mrsim
 	@exec bin/mrsim -selftest -seeds $(if $(filter file,$(origin SEEDS)),2000,$(SEEDS)) $(ARGS)
+
+# The race detector would measure itself; make test has smaller floods under it.
+hostile: ## floods as large as strangers can make them, and how much others still get done (minutes; ARGS='-run TestFloods/pings')
+	HOSTILE_FULL=1 go test -count=1 -timeout 30m -v -run TestFloods $(ARGS) ./node
 
 fuzz: deps ## every fuzz target for TIME (make fuzz TIME=10m), as many at a time as there are processors
 	@deploy/tools/fuzz $(TIME)

@@ -37,13 +37,21 @@ type ProposeResult struct {
 	Err     error // *NotLeaderError, ErrOutcomeUnknown, ErrOverloaded, ErrDiskStalled, ErrStopped or ErrTooLarge
 }
 
-// Inbound carries what one frame held for one group, from a node whose connection passed the handshake.
+// Inbound carries what one frame held for one group, from a node whose connection passed the handshake. Done,
+// unless it is nil, is called once, when this is in no mailbox any more.
 type Inbound struct {
 	From       raftcore.NodeID
 	Heartbeats []*raftv1.GroupHeartbeat
 	Envelopes  []*raftv1.Envelope
+	Done       func()
 	// Arrived are the sampled writes in them.
 	Arrived []Arrived
+}
+
+func (m *Inbound) done() {
+	if m.Done != nil {
+		m.Done()
+	}
 }
 
 // Arrived is a sampled write in an Inbound: the entry at Index, or with index 0 the message itself. Wait is its time
@@ -234,5 +242,7 @@ func End(msg any, err error) {
 		if m.Reply != nil {
 			m.Reply.Transferred(0, err)
 		}
+	case *Inbound:
+		m.done()
 	}
 }

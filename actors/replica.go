@@ -308,6 +308,7 @@ func (r *Replica) refused(err error) {
 // step hands a frame's messages to Raft, heartbeats first. A refused one is counted by the core and
 // changes nothing.
 func (r *Replica) step(m *Inbound) {
+	defer m.done()
 	if m.Arrived != nil {
 		r.traces.arrive(m.Arrived)
 	}

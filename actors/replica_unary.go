@@ -37,7 +37,9 @@ func (r *Replica) stepUnaries(ctx actor.Context) {
 
 func (r *Replica) stepUnary(ctx actor.Context, u *Unary) {
 	err := r.convert(u)
-	if err == nil {
+	if err != nil {
+		r.refused(err)
+	} else {
 		if u.Trace.Valid() {
 			r.traces.arriveUnary(u)
 		}

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/multiraftd/multiraftd/client/clienttest"
 	"github.com/multiraftd/multiraftd/proto/recordbatch"
@@ -160,5 +162,19 @@ func TestTheDirectoryAsksDeadNodesLast(t *testing.T) {
 	d.succeeded("b:1")
 	if addr := d.addr(2, testEpoch); addr != "b:1" {
 		t.Errorf("address %q", addr)
+	}
+}
+
+func TestAStreamThatEndsWithAPauseIsBegunAgain(t *testing.T) {
+	busy, err := status.New(codes.ResourceExhausted, "busy").WithDetails(&errdetails.ErrorInfo{Reason: string(Overloaded), Domain: errorDomain},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Millisecond)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := streamEnd(busy.Err()); !e.retriable() || !e.maybeStored() {
+		t.Errorf("%+v: retriable %v, maybe stored %v", e, e.retriable(), e.maybeStored())
+	}
+	if e := streamEnd(status.Error(codes.ResourceExhausted, "a message above the limit")); e.retriable() {
+		t.Errorf("%+v is retriable", e)
 	}
 }

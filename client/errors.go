@@ -118,7 +118,7 @@ func (e *Error) lostOnTheWay() bool { return e.Reason == "" && e.Code == codes.U
 // retriable says that the same request may succeed later or elsewhere.
 func (e *Error) retriable() bool {
 	if e.Reason == "" {
-		return slices.Contains([]codes.Code{codes.Unavailable, codes.Aborted, codes.DeadlineExceeded, codes.Canceled}, e.Code)
+		return e.RetryAfter > 0 || slices.Contains([]codes.Code{codes.Unavailable, codes.Aborted, codes.DeadlineExceeded, codes.Canceled}, e.Code)
 	}
 	return e.RetryAfter > 0 || slices.Contains(retryReasons, e.Reason)
 }

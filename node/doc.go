@@ -4,7 +4,8 @@
 //
 // It owns the order in which things start and stop, the node's identity (which cluster, which store, how
 // often started), the founding of a cluster, and the goroutines that drive the actors from outside: the tick
-// loop and the registrar. It does not know Raft and decides nothing about data.
+// loop and the registrar. It does not know Raft and decides nothing about data. Between the peer transport and the
+// actors it holds up who sends faster than its messages are worked off (intake): mailboxes never refuse.
 //
 // It watches the free space of its data directory's disk: when it is low, appends are refused; when it is short, what
 // leaders append is not taken either, and a reserve file is given up (space.go).

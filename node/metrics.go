@@ -82,5 +82,6 @@ func (n *Node) gauges(f func(name, help string, v float64)) {
 		f("disk_free_bytes", "Bytes free for the node on it.", float64(free))
 		f("disk_space_level", "0 = enough, 1 = low: appends are refused, 2 = short: appends of leaders are not taken either.", float64(n.space.Level()))
 	}
+	f("held_for_clients_bytes", "Records and results made for clients that have not taken them.", float64(n.services.HeldBytes()))
 	f("node_start_number", "How often this node has started on its store.", float64(n.self.Start))
 }

@@ -52,8 +52,10 @@ type Node struct {
 	services  *router.Services
 	server    *router.Server
 	http      *http.Server
-	stop      context.CancelFunc // ends the loops
 	stopSpace context.CancelFunc // ends the watch over the disk
+	intake    *intake
+	life      context.Context // of the loops, and of frames that wait
+	stop      context.CancelFunc
 	loops     sync.WaitGroup
 	readyOnce sync.Once
 	ready     chan struct{}
@@ -228,21 +230,21 @@ func (n *Node) startCore(ctx context.Context) (err error) {
 	}
 	n.core = Assemble(n.self, n.parts())
 	n.services = router.NewServices(n.servicesConfig())
+	n.life, n.stop = context.WithCancel(context.Background())
+	n.intake = newIntake(n.life, n.core, func(id uint64) bool { _, _, named := n.known(id); return named })
 	n.started.Store(true)
 	n.setPeers()
 	return n.peers.Start(transport.Identity{
 		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: n.bootID,
-	}, n.core, n.services.Peers())
+	}, n.intake, n.services.Peers())
 }
 
 // ticks returns how many ticks of the node's clock pass in d.
 func (n *Node) ticks(d time.Duration) int { return int(d * electionTicks / n.cfg.ElectionTimeout) }
 
 func (n *Node) serve(context.Context) error {
-	var ctx context.Context
-	ctx, n.stop = context.WithCancel(context.Background())
-	n.loops.Go(func() { n.tickLoop(ctx) })
-	n.loops.Go(func() { n.registrar(ctx) })
+	n.loops.Go(func() { n.tickLoop(n.life) })
+	n.loops.Go(func() { n.registrar(n.life) })
 	n.server = router.NewTracedServer(n.clientLis, n.tracer, n.services)
 	n.server.Start()
 	n.loops.Go(func() {

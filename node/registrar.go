@@ -234,4 +234,4 @@ func addrOf(l net.Listener) string {
 	return l.Addr().String()
 }
 
-var _ transport.Receiver = (*router.Core)(nil)
+var _ transport.Receiver = (*intake)(nil)

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -152,14 +153,14 @@ func (s *Services) RegisterNode(ctx context.Context, req *multiraftv1.RegisterNo
 	defer s.exit()
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if err := checkRegistration(req); err != nil {
-		return nil, err
+	node := &metav1.Node{NodeId: req.GetNodeId(), StoreId: req.GetStoreId(), StartNumber: req.GetStartNumber(),
+		ClientAddr: req.GetClientAddr(), PeerAddr: req.GetPeerAddr(), Rack: req.GetRack()}
+	if err := checkRegistration(node); err != nil {
+		return nil, s.refused(err)
 	}
 	return atLeader(ctx, s, raftcore.MetadataGroup, lostUnknown,
 		func(ctx context.Context, h *Hosted) (*multiraftv1.RegisterNodeResponse, error) {
-			_, err := s.command(ctx, h, &metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{Node: &metav1.Node{
-				NodeId: req.GetNodeId(), StoreId: req.GetStoreId(), StartNumber: req.GetStartNumber(),
-				ClientAddr: req.GetClientAddr(), PeerAddr: req.GetPeerAddr(), Rack: req.GetRack()}}}})
+			_, err := s.command(ctx, h, &metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{Node: node}}})
 			return &multiraftv1.RegisterNodeResponse{}, err
 		},
 		func(ctx context.Context, conn *grpc.ClientConn) (*multiraftv1.RegisterNodeResponse, error) {
@@ -167,19 +168,20 @@ func (s *Services) RegisterNode(ctx context.Context, req *multiraftv1.RegisterNo
 		})
 }
 
-func checkRegistration(req *multiraftv1.RegisterNodeRequest) error {
+// checkRegistration keeps out of the log what the metadata machine would only refuse there.
+func checkRegistration(n *metav1.Node) error {
 	for _, f := range []struct {
 		name string
 		ok   bool
 	}{
-		{"node_id", req.GetNodeId() > 0}, {"store_id", req.GetStoreId() != ""}, {"start_number", req.GetStartNumber() > 0},
-		{"client_addr", req.GetClientAddr() != ""}, {"peer_addr", req.GetPeerAddr() != ""},
+		{"node_id", n.GetNodeId() > 0}, {"store_id", n.GetStoreId() != ""}, {"start_number", n.GetStartNumber() > 0},
+		{"client_addr", n.GetClientAddr() != ""}, {"peer_addr", n.GetPeerAddr() != ""},
 	} {
 		if !f.ok {
 			return badField(f.name, "it is required")
 		}
 	}
-	return nil
+	return metadata.ValidateNode(n)
 }
 
 // NodeStatus is this node's own view.
@@ -188,7 +190,12 @@ func (s *Services) NodeStatus(_ context.Context, req *multiraftv1.NodeStatusRequ
 		return nil, err
 	}
 	defer s.exit()
-	return s.nodeStatus(req.GetGroupIds()), nil
+	groups := req.GetGroupIds()
+	if len(groups) > metadata.GroupsMax {
+		return nil, badField("group_ids", "%d of them, at most %d", len(groups), metadata.GroupsMax)
+	}
+	slices.Sort(groups)
+	return s.nodeStatus(slices.Compact(groups)), nil // named twice, described once
 }
 
 func (s *Services) nodeStatus(groups []uint64) *multiraftv1.NodeStatusResponse {

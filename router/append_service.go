@@ -31,6 +31,7 @@ type appendStream struct {
 	rpc    grpc.BidiStreamingServer[multiraftv1.AppendRequest, multiraftv1.AppendResponse]
 	ctx    context.Context // ends with the handler
 	origin origin
+	share  *share
 	wake   chan struct{} // for write; one slot
 	room   chan struct{} // for read; one slot
 
@@ -80,9 +81,10 @@ func (s *Services) Append(rpc grpc.BidiStreamingServer[multiraftv1.AppendRequest
 	defer s.exit()
 	ctx, cancel := context.WithCancel(rpc.Context())
 	st := &appendStream{
-		s: s, rpc: rpc, ctx: ctx, origin: originOf(ctx), wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		s: s, rpc: rpc, ctx: ctx, origin: originOf(ctx), share: s.outflow.open(ctx), wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		lanes: map[laneKey]*lane{}, forwards: map[raftcore.NodeID]*forwardStream{},
 	}
+	defer st.share.close()
 	go st.read() // ends soon after this handler: gRPC then fails its Recv
 	err := st.write()
 	st.leave()
@@ -117,6 +119,9 @@ func (st *appendStream) readAll() error {
 		if err := st.awaitRoom(); err != nil {
 			return err
 		}
+		if err := st.share.await(st.ctx, streamItemsMax*resultBytes); err != nil {
+			return err
+		}
 		req, err := st.rpc.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -126,6 +131,9 @@ func (st *appendStream) readAll() error {
 		}
 		if n := len(req.GetItems()); n > streamItemsMax {
 			return badField("items", "%d in one message, at most %d", n, streamItemsMax)
+		}
+		if err := st.share.mustTake(int64(len(req.GetItems())) * resultBytes); err != nil {
+			return err
 		}
 		st.take(req.GetItems())
 	}
@@ -301,7 +309,8 @@ func (st *appendStream) write() error {
 func (st *appendStream) send(results []*multiraftv1.AppendResult, replies []tracedReply) (err error) {
 	for len(results) > 0 && err == nil {
 		n := min(len(results), responseItemsMax)
-		if err = st.rpc.Send(&multiraftv1.AppendResponse{Results: results[:n]}); err == nil {
+		resp := &multiraftv1.AppendResponse{Results: results[:n]}
+		if err = st.share.during(func() error { return st.rpc.Send(resp) }); err == nil {
 			results = results[n:]
 			st.taken(n)
 		}
@@ -327,6 +336,7 @@ func (st *appendStream) taken(n int) {
 	st.mu.Lock()
 	st.unsent -= n
 	st.mu.Unlock()
+	st.share.give(int64(n) * resultBytes)
 	notify(st.room)
 }
 

@@ -112,7 +112,7 @@ func TestAReaderThatTakesNoResultsIsNotReadFrom(t *testing.T) {
 	topic := n.createTopic(ctx, "t", 1, 1)
 	var taken sync.Map
 	st := &appendStream{s: n.services, rpc: &deafClient{ctx: ctx, taken: &taken}, ctx: ctx, wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
-		lanes: map[laneKey]*lane{}, forwards: map[raftcore.NodeID]*forwardStream{}}
+		share: n.services.outflow.open(ctx), lanes: map[laneKey]*lane{}, forwards: map[raftcore.NodeID]*forwardStream{}}
 	bad := &multiraftv1.AppendItem{TopicId: topic} // answered at once, with an error
 	deaf := st.rpc.(*deafClient)
 	deaf.items = slices.Repeat([]*multiraftv1.AppendItem{bad}, 1000)
@@ -132,6 +132,7 @@ func TestAReaderThatTakesNoResultsIsNotReadFrom(t *testing.T) {
 	}
 	cancel()
 	handler.Wait()
+	st.share.close()
 }
 
 // deafClient sends without end and takes nothing.

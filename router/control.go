@@ -50,7 +50,7 @@ func (r *Router) control(ctx actor.Context, from raftcore.NodeID, c *raftv1.Cont
 		r.peerFull(from)
 	case raftv1.Control_KIND_REPLICA_FAILED:
 		r.cfg.Counters.PeerReplicaFailed.Add(1)
-		r.cfg.Replica.Logger.Warn("a peer's replica has failed", "node", from, "group", c.GetGroupId())
+		r.peerFailed(from, raftcore.GroupID(c.GetGroupId()))
 	case raftv1.Control_KIND_TRANSFER:
 		if _, member := r.meta.Node(from); member {
 			r.askTransfer(ctx, &actors.AskTransfer{Node: r.cfg.Replica.Node, Group: raftcore.GroupID(c.GetGroupId()),

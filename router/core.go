@@ -53,8 +53,12 @@ func (c *Core) Dispatch(items ...Routed) { c.system.Root.Send(c.router, &Dispatc
 func (c *Core) Tick() { c.system.Root.Send(c.router, &actors.ClockTick{}) }
 
 // Frame takes a frame from a peer. It never blocks.
-func (c *Core) Frame(from uint64, f *raftv1.Frame) {
-	m := &Frame{From: raftcore.NodeID(from), Frame: f}
+func (c *Core) Frame(from uint64, f *raftv1.Frame) { c.FrameThen(from, f, nil) }
+
+// FrameThen is Frame, and calls done when nothing of the frame waits any more. Mailboxes never refuse, so this
+// is how who hands frames over knows when to stop.
+func (c *Core) FrameThen(from uint64, f *raftv1.Frame, done func()) {
+	m := &Frame{From: raftcore.NodeID(from), Frame: f, Done: done}
 	if tracer := c.cfg.Replica.Tracing.Tracer; tracer != nil && len(f.GetTraces()) > 0 {
 		m.receiving = receive(tracer, from, f.GetTraces())
 	}

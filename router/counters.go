@@ -3,6 +3,8 @@ package router
 import (
 	"strings"
 	"sync/atomic"
+
+	"github.com/multiraftd/multiraftd/transport/guard"
 )
 
 // Counters count what the router of one node did.
@@ -18,6 +20,8 @@ type Counters struct {
 	ReadBatches       atomic.Uint64
 	ReadBytes         atomic.Uint64
 	Abandoned         atomic.Uint64
+	// Shed is what was kept out of the client address to bound memory.
+	Shed guard.Counters
 }
 
 // Each calls f for every counter.
@@ -33,6 +37,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	}
 	f("router_forwarded_total", "", "", "Calls and append items forwarded to another node.", c.Forwarded.Load())
 	f("router_proposals_abandoned_total", "", "", "Proposals ended here because their replica did not.", c.Abandoned.Load())
+	c.Shed.Each("router", f)
 	f("log_read_batches_total", "", "", "Record batches read by clients.", c.ReadBatches.Load())
 	f("log_read_bytes_total", "", "", "Bytes of record batches read by clients.", c.ReadBytes.Load())
 }

@@ -22,6 +22,10 @@ func ownDeadLetters(system *actor.ActorSystem) {
 			if watcher, ok := system.ProcessRegistry.Get(m.Watcher); ok {
 				watcher.SendSystemMessage(m.Watcher, &actor.Terminated{Who: letter.PID, Why: actor.TerminatedReason_NotFound})
 			}
+		case *Frame:
+			if m.Done != nil {
+				m.Done()
+			}
 		case *Dispatch:
 			for _, it := range m.Items {
 				actors.End(it.Msg, actors.ErrStopped)

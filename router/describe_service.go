@@ -68,7 +68,7 @@ func topicNamed(m *metadata.State, req *multiraftv1.DescribeRequest) (*metav1.To
 		if t, ok := m.TopicByName(by.Name); ok {
 			return t, nil
 		}
-		return nil, fail(unknownTopic, "no topic named %q", by.Name)
+		return nil, fail(unknownTopic, "no topic named %.80q", by.Name)
 	case *multiraftv1.DescribeRequest_TopicId:
 		if t, ok := m.Topic(by.TopicId); ok {
 			return t, nil

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/multiraftd/multiraftd/actors"
@@ -42,7 +44,12 @@ func (r *Router) frame(ctx actor.Context, m *Frame) {
 	if m.receiving != nil {
 		r.received(m.receiving)
 	}
+	whole := &parts{done: m.Done}
+	whole.left.Store(1 + int32(len(r.order)))
 	for _, h := range r.order {
+		if m.Done != nil {
+			r.inbound[h.Group].Done = whole.finish
+		}
 		ctx.Send(h.PID, r.inbound[h.Group])
 	}
 	clear(r.inbound)
@@ -53,6 +60,9 @@ func (r *Router) frame(ctx actor.Context, m *Frame) {
 	}
 	if rep := m.Frame.GetReport(); rep != nil {
 		r.reported(ctx, m.From, rep)
+	}
+	if m.Done != nil {
+		whole.finish()
 	}
 }
 
@@ -75,6 +85,19 @@ func (r *Router) inboundOf(ctx actor.Context, from raftcore.NodeID, group uint64
 	r.inbound[g] = in
 	r.order = append(r.order, h)
 	return in
+}
+
+// peerFailed logs that a member's replica has failed: once, however often it is said, and of members only.
+func (r *Router) peerFailed(n raftcore.NodeID, g raftcore.GroupID) {
+	h, ok := r.groups[g]
+	if !ok || slices.Contains(h.peersFailed, n) {
+		return
+	}
+	if s := h.Board.Load(); s == nil || !slices.Contains(s.Voters, n) && !slices.Contains(s.Learners, n) {
+		return
+	}
+	h.peersFailed = append(h.peersFailed, n)
+	r.cfg.Replica.Logger.Warn("a peer's replica has failed", "node", n, "group", g)
 }
 
 func (r *Router) lost(ctx actor.Context, m *Lost) {

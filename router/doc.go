@@ -21,6 +21,12 @@
 // wait; all other calls have a deadline, their client's or 30 s. What is sent to an actor that is gone comes
 // back as a dead letter and is refused.
 //
+// # What strangers cost
+//
+// Package guard stands in front of the server: connections, calls, and messages that have begun and not ended
+// are bounded. What was made for clients that do not take it, chunks of records and results of appends, is
+// bounded by outflow: when it is full, calls wait, and the clients that have taken nothing for longest go.
+//
 // Admission is given back when a replica is done with a proposal, not when its client has heard: bytes that a
 // stalled replica still holds stay counted.
 //

@@ -155,6 +155,19 @@ func (r *errorRig) addAppends() {
 		_, err = rpc.Recv()
 		return err
 	})
+	r.add("LogService.Append", overloaded, func() error {
+		o := r.services.outflow
+		full := shareOf(r.ctx, o, "127.0.0.1")
+		must(r.t, full.take(r.ctx, outflowHostBytesMax))
+		defer full.close()
+		o.wait(outflowWaitingMax)
+		defer o.wait(-outflowWaitingMax)
+		rpc, err := r.log.Append(r.ctx)
+		if err == nil {
+			_, err = rpc.Recv()
+		}
+		return err
+	})
 	r.add("LogService.AppendOnce", unknownProducer, call(from(1, 3)))
 	r.add("LogService.AppendOnce", sequenceGap, func() error {
 		return errors.Join(r.once(from(1, 0)), r.both(from(1, 5)))
@@ -279,6 +292,11 @@ func (r *errorRig) addAdmin() {
 	r.addReplicaErrors("AdminService.RegisterNode", register("s", 2))
 	r.refusing("AdminService.RegisterNode", register("s", 2), metadata.ErrStaleStart, metadata.ErrStoreChanged, metadata.ErrUnknownNode, metadata.ErrNodeRemoved)
 	r.add("AdminService.RegisterNode", invalidArgument, register("", 3))
+	r.add("AdminService.RegisterNode", invalidArgument, register(strings.Repeat("s", metadata.NodeFieldBytesMax+1), 3))
+	r.add("AdminService.NodeStatus", invalidArgument, func() error {
+		_, err := r.admin.NodeStatus(r.ctx, &multiraftv1.NodeStatusRequest{GroupIds: make([]uint64, metadata.GroupsMax+1)})
+		return err
+	})
 	group := func(id uint64) func() error {
 		return func() error {
 			_, err := r.admin.DescribeGroup(r.ctx, &multiraftv1.DescribeGroupRequest{GroupId: id})

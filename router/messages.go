@@ -1,17 +1,33 @@
 package router
 
 import (
+	"sync/atomic"
+
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/metadata"
 )
 
-// Frame is a frame from a peer whose connection passed the handshake.
+// Frame is a frame from a peer whose connection passed the handshake. Done, unless it is nil, is called once,
+// when nothing of the frame is in a mailbox any more; not by a Router that has been stopped.
 type Frame struct {
 	From  raftcore.NodeID
 	Frame *raftv1.Frame
+	Done  func()
 
 	receiving []receiving
+}
+
+// parts counts what is left of a frame that was split up.
+type parts struct {
+	left atomic.Int32
+	done func()
+}
+
+func (p *parts) finish() {
+	if p.left.Add(-1) == 0 {
+		p.done()
+	}
 }
 
 // Lost says that appends of these groups to a node were lost.

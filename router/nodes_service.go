@@ -30,6 +30,10 @@ func (s *Services) JoinNode(ctx context.Context, req *multiraftv1.JoinNodeReques
 			return nil, badField(f.name, "it is required")
 		}
 	}
+	// The log is kept clean of what the metadata machine would only refuse there.
+	if err := metadata.ValidateStore(joining(req)); err != nil {
+		return nil, s.refused(err)
+	}
 	return atLeader(ctx, s, raftcore.MetadataGroup, lostUnknown,
 		func(ctx context.Context, h *Hosted) (*multiraftv1.JoinNodeResponse, error) {
 			return s.joinHere(ctx, h, req)
@@ -39,12 +43,15 @@ func (s *Services) JoinNode(ctx context.Context, req *multiraftv1.JoinNodeReques
 		})
 }
 
+func joining(req *multiraftv1.JoinNodeRequest) *metav1.Node {
+	return &metav1.Node{StoreId: req.GetStoreId(), ClientAddr: req.GetClientAddr(), PeerAddr: req.GetPeerAddr(), Rack: req.GetRack()}
+}
+
 func (s *Services) joinHere(ctx context.Context, h *Hosted, req *multiraftv1.JoinNodeRequest) (*multiraftv1.JoinNodeResponse, error) {
 	if err := s.recordVoters(ctx, h); err != nil {
 		return nil, err
 	}
-	o, err := s.command(ctx, h, &metav1.Command{Command: &metav1.Command_JoinNode{JoinNode: &metav1.JoinNode{Node: &metav1.Node{
-		StoreId: req.GetStoreId(), ClientAddr: req.GetClientAddr(), PeerAddr: req.GetPeerAddr(), Rack: req.GetRack()}}}})
+	o, err := s.command(ctx, h, &metav1.Command{Command: &metav1.Command_JoinNode{JoinNode: &metav1.JoinNode{Node: joining(req)}}})
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +237,9 @@ func (s *Services) MovePartition(ctx context.Context, req *multiraftv1.MoveParti
 	if len(req.GetNodes()) == 0 && req.GetTargetId() == 0 {
 		return nil, badField("nodes", "at least one is required")
 	}
+	if n := len(req.GetNodes()); n > metadata.ReplicasMax {
+		return nil, badField("nodes", "%d of them, at most %d", n, metadata.ReplicasMax)
+	}
 	return atLeader(ctx, s, raftcore.MetadataGroup, lostUnknown,
 		func(ctx context.Context, h *Hosted) (*multiraftv1.MovePartitionResponse, error) {
 			return s.moveHere(ctx, h, req)
@@ -274,7 +284,7 @@ func (s *Services) awaitTarget(ctx context.Context, g raftcore.GroupID, id uint6
 func (s *Services) partitionNamed(topic string, partition uint32) (raftcore.GroupID, error) {
 	t, ok := s.core.Table().Meta.TopicByName(topic)
 	if !ok {
-		return 0, fail(unknownTopic, "no topic named %q", topic)
+		return 0, fail(unknownTopic, "no topic named %.80q", topic)
 	}
 	if int64(partition) >= int64(len(t.GetPartitions())) {
 		return 0, errUnknownPartition(t, partition)

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/multiraftd/multiraftd/actors"
 	metav1 "github.com/multiraftd/multiraftd/proto/multiraft/meta/v1"
@@ -27,7 +27,7 @@ const readPatience = 10
 // before the chunk is sent: a slow client holds no snapshot of the store.
 type reading struct {
 	s         *Services
-	rpc       readServer
+	out       *outlet
 	ctx       context.Context
 	h         *Hosted
 	topic     *metav1.Topic
@@ -73,13 +73,14 @@ func (s *Services) read(ctx context.Context, req *multiraftv1.ReadRequest, rpc r
 	if st == nil || st.Failure != "" {
 		return s.readElsewhere(ctx, t, g, st, req, rpc)
 	}
-	r := &reading{s: s, rpc: rpc, ctx: ctx, h: h, topic: topic, partition: req.GetPartition(),
+	r := &reading{s: s, ctx: ctx, h: h, topic: topic, partition: req.GetPartition(), out: &outlet{share: s.outflow.open(ctx), rpc: rpc},
 		bytesMax: min(cmp.Or(int(req.GetMaxBytes()), readBytesDefault), readBytesMax)}
+	defer r.out.close()
 	first, err := r.begin(req)
 	if err != nil {
 		return err
 	}
-	if err := rpc.Send(first); err != nil {
+	if err := r.out.send(first, 0); err != nil {
 		return err
 	}
 	return r.run()
@@ -122,16 +123,14 @@ func (s *Services) readElsewhere(ctx context.Context, t *Table, g raftcore.Group
 	if err != nil {
 		return err
 	}
+	out := &outlet{share: s.outflow.open(ctx), rpc: rpc, stallEnd: relayStallMax}
+	defer out.close()
+	req = proto.CloneOf(req)
+	req.MaxBytes = min(cmp.Or(req.GetMaxBytes(), readBytesDefault), readBytesDefault) // a response is held here before there is room for it
 	_, err = at(ctx, s, o, r.node, lostHarmless, func(ctx context.Context, conn *grpc.ClientConn) (struct{}, error) {
 		from, err := multiraftv1.NewLogServiceClient(conn).Read(ctx, req)
-		for err == nil {
-			var resp *multiraftv1.ReadResponse
-			if resp, err = from.Recv(); err == nil {
-				err = rpc.Send(resp)
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			err = nil
+		if err == nil {
+			err = out.relay(ctx, from)
 		}
 		return struct{}{}, err
 	})
@@ -211,12 +210,20 @@ func (r *reading) position(req *multiraftv1.ReadRequest, local, end bounds) (raf
 }
 
 func (r *reading) run() error {
+	room := int64(max(r.bytesMax, r.s.cfg.BatchBytesMax)) // a batch is read whatever its size
 	for r.end < 0 || r.next < r.end {
+		if err := r.out.reserve(r.ctx, room); err != nil {
+			return err
+		}
 		chunk, err := r.chunk()
 		if err != nil {
 			return err
 		}
 		if len(chunk.Batches) == 0 {
+			r.out.give(room)
+			if err := r.out.flush(); err != nil {
+				return err
+			}
 			if err := r.awaitReadable(r.next); err != nil {
 				return err
 			}
@@ -225,11 +232,11 @@ func (r *reading) run() error {
 		r.next = chunk.Next
 		resp := &multiraftv1.ReadResponse{Batches: chunk.Batches, NextOffset: int64(chunk.Next), HighWatermark: int64(chunk.HighWatermark),
 			LogStart: int64(chunk.LogStart), EndOffset: int64(r.end)}
-		if err := r.rpc.Send(resp); err != nil {
+		if err := r.out.send(resp, room); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.out.flush() // what this call holds ends with it
 }
 
 // chunk reads what is there at the next offset; nothing when it is not here yet.

@@ -281,6 +281,9 @@ func (n *testNode) close() {
 	n.link.Detach()
 	n.stop()
 	must(n.t, n.core.Stop())
+	if o := n.services.outflow; o.bytes != 0 || len(o.byHost) != 0 || len(o.sending) != 0 {
+		n.t.Errorf("node %d: %d bytes are still held for clients, %v", n.id, o.bytes, o.byHost)
+	}
 	if load := n.services.admitted.items.Load(); load != 0 {
 		n.t.Errorf("node %d: %d appends are still admitted", n.id, load)
 	}

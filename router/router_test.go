@@ -1,6 +1,8 @@
 package router
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"testing"
@@ -26,6 +28,7 @@ type coreRig struct {
 	reports  []*raftv1.NodeReport
 	failed   []error
 	panics   bool
+	logger   *slog.Logger // nil = nothing is said
 }
 
 func (r *coreRig) Schedule(f func()) { r.queue = append(r.queue, f) }
@@ -86,7 +89,7 @@ func newCoreRig(t *testing.T, groups ...raftcore.GroupID) *coreRig {
 func (r *coreRig) startCore() {
 	r.core = StartCore(Config{
 		Replica: actors.ReplicaConfig{Node: 1, Start: 1, Log: r.kv, Clock: r, Counters: &actors.Counters{}, Core: &raftcore.Counters{},
-			Logger: slog.New(slog.DiscardHandler)},
+			Logger: cmp.Or(r.logger, slog.New(slog.DiscardHandler))},
 		Sender: r, Tables: NewTables(), Counters: &r.counters,
 		Writer: actors.LogWriterConfig{OnFailure: func(err error) { r.failed = append(r.failed, err) }, Counters: &actors.Counters{}},
 		Props:  []actor.PropsOption{actor.WithDispatcher(r)},
@@ -325,5 +328,71 @@ func TestALostAppendAndAControlReachWhomTheyConcern(t *testing.T) {
 	r.run()
 	if r.counters.PeerGroupUnknown.Load() != 1 || r.counters.PeerReplicaFailed.Load() != 1 || r.status(2).Failure != "" {
 		t.Fatalf("%d, %d, %+v", r.counters.PeerGroupUnknown.Load(), r.counters.PeerReplicaFailed.Load(), r.status(2))
+	}
+}
+
+func TestAFrameIsDoneOnceNothingOfItWaits(t *testing.T) {
+	r := newCoreRig(t, 2, 3)
+	r.panics = true
+	r.propose(2, []byte("x")) // group 2 has failed
+	r.panics = false
+	done := 0
+	of := func(groups ...uint64) *raftv1.Frame {
+		f := &raftv1.Frame{Controls: []*raftv1.Control{{Kind: raftv1.Control_KIND_GROUP_UNKNOWN, GroupId: 2}}}
+		for _, g := range groups {
+			f.Heartbeats = append(f.Heartbeats, &raftv1.GroupHeartbeat{GroupId: g}, &raftv1.GroupHeartbeat{GroupId: g})
+			f.Envelopes = append(f.Envelopes, &raftv1.Envelope{GroupId: g})
+		}
+		return f
+	}
+	for i, f := range []*raftv1.Frame{of(), of(77), of(3), of(2), of(1, 2, 3, 77)} {
+		r.core.FrameThen(2, f, func() { done++ })
+		if done != i {
+			t.Fatalf("frame %d is done before it was looked at", i)
+		}
+		if r.run(); done != i+1 {
+			t.Fatalf("frame %d was done %d times", i, done-i)
+		}
+	}
+	r.core.system.Root.Stop(r.core.router)
+	r.run()
+	r.core.FrameThen(2, of(3), func() { done++ })
+	if r.run(); done != 6 {
+		t.Errorf("a frame for a core that has stopped was done %d times", done-5)
+	}
+}
+
+// lines keeps what is logged.
+type lines struct {
+	slog.Handler
+	said []string
+}
+
+func (l *lines) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
+	l.said = append(l.said, r.Message)
+	return nil
+}
+
+func TestAFailedPeerReplicaIsLoggedOnceAndOnlyWhenItIsAMember(t *testing.T) {
+	r := newCoreRig(t, 2)
+	log := &lines{Handler: slog.DiscardHandler}
+	b := new(store.Batch)
+	store.PutBirth(b, store.Birth{Group: 5, Replica: 1, Members: map[raftcore.ReplicaID]raftcore.NodeID{1: 1, 2: 2}})
+	must(t, r.kv.Commit(b, true))
+	r.logger = slog.New(log)
+	r.startCore()
+	log.said = nil
+	for _, from := range []uint64{2, 2, 9} {
+		f := &raftv1.Frame{}
+		for g := range uint64(100) {
+			f.Controls = append(f.Controls, &raftv1.Control{Kind: raftv1.Control_KIND_REPLICA_FAILED, GroupId: g})
+		}
+		r.core.Frame(from, f)
+		r.run()
+	}
+	if len(log.said) != 1 || r.counters.PeerReplicaFailed.Load() != 300 {
+		t.Errorf("it said %q, and counted %d", log.said, r.counters.PeerReplicaFailed.Load())
 	}
 }

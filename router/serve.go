@@ -14,21 +14,34 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/transport/guard"
 )
 
 // Limits of a server on a client address. gRPC's own defaults are unlimited streams and two minutes for a
 // handshake.
 const (
-	messageBytesMax   = 32 << 20 // a batch far above its limit is still answered with a reason
-	headerListMax     = 8 << 10
-	streamsMax        = 1000 // per connection; another node forwards all that it has on one
-	handshakeTimeout  = 5 * time.Second
-	pingIntervalMin   = 5 * time.Second // clients may not ping more often
-	idlePingInterval  = 30 * time.Second
-	idlePingTimeout   = 10 * time.Second
-	idleConnectionMax = 15 * time.Minute
-	connectionAgeMax  = 12 * time.Hour // then it is asked to reconnect; what runs on it may finish
-	stopTimeout       = time.Second    // after the services are closed
+	messageBytesMax      = 32 << 20
+	requestBytesMax      = 16 << 20  // a batch far above its limit is still answered with a reason
+	partialBytesMax      = 128 << 20 // of requests that have begun and not ended, from all connections
+	headerListMax        = 8 << 10
+	connectionsMax       = 4096
+	hostConnectionsMax   = 512  // from one address
+	connectionsPerSecond = 100  // from one address, in the long run
+	resetsMax            = 1000 // calls that one address breaks off at once; for another node these are its clients
+	resetsPerSecond      = 500
+	connStreamsMax       = 1000 // of one connection; another node forwards all that it has on one
+	streamsMax           = 4096 // in all; above it a connection gets no more than streamsFloor
+	streamsFloor         = 8
+	streamWindowBytes    = 64 << 10 // what a stream may hold that nobody has read; a larger request gets more
+	connWindowBytes      = 4 << 20
+	handshakeTimeout     = 5 * time.Second
+	pingIntervalMin      = 5 * time.Second // clients may not ping more often
+	idlePingInterval     = 30 * time.Second
+	idlePingTimeout      = 10 * time.Second
+	idleConnectionMax    = 15 * time.Minute
+	writeTimeout         = 20 * time.Second // for a client to take something of what is written to it
+	connectionAgeMax     = 12 * time.Hour   // then it is asked to reconnect; what runs on it may finish
+	stopTimeout          = time.Second      // after the services are closed
 )
 
 // Service is something that a Server serves. Register is called once, before the server starts. Close ends
@@ -57,10 +70,17 @@ func NewServer(lis net.Listener, services ...Service) *Server {
 
 // NewTracedServer is NewServer with a tracer for the unary calls whose callers sample them; nil = none.
 func NewTracedServer(lis net.Listener, tracer actors.Tracer, services ...Service) *Server {
-	s := &Server{lis: lis, services: services, health: health.NewServer(), done: make(chan struct{})}
-	opts := serverOptions()
+	counters := new(guard.Counters)
+	for _, svc := range services {
+		if c, ok := svc.(interface{ shed() *guard.Counters }); ok {
+			counters = c.shed()
+		}
+	}
+	guarded := guard.Listen(lis, guardLimits(), fail(overloaded, "too many calls on this node"), counters)
+	s := &Server{lis: guarded, services: services, health: health.NewServer(), done: make(chan struct{})}
+	opts := serverOptions(guarded)
 	if tracer != nil {
-		opts = append(opts, grpc.UnaryInterceptor(TraceCalls(tracer)))
+		opts = append(opts, grpc.ChainUnaryInterceptor(TraceCalls(tracer)))
 	}
 	s.grpc = grpc.NewServer(opts...)
 	for _, svc := range services {
@@ -74,10 +94,19 @@ func NewTracedServer(lis net.Listener, tracer actors.Tracer, services ...Service
 	return s
 }
 
-func serverOptions() []grpc.ServerOption {
+func guardLimits() guard.Limits {
+	return guard.Limits{
+		Connections: connectionsMax, ConnectionsPerHost: hostConnectionsMax, Streams: streamsMax, StreamsFloor: streamsFloor,
+		ConnectionRate: connectionsPerSecond, Resets: resetsMax, ResetRate: resetsPerSecond, PartialBytes: partialBytesMax, WriteTimeout: writeTimeout,
+	}
+}
+
+func serverOptions(l *guard.Listener) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(messageBytesMax), grpc.MaxSendMsgSize(messageBytesMax), grpc.MaxHeaderListSize(headerListMax),
-		grpc.MaxConcurrentStreams(streamsMax), grpc.ConnectionTimeout(handshakeTimeout), grpc.WaitForHandlers(true),
+		grpc.MaxRecvMsgSize(requestBytesMax), grpc.MaxSendMsgSize(messageBytesMax), grpc.MaxHeaderListSize(headerListMax),
+		grpc.MaxConcurrentStreams(connStreamsMax), grpc.ConnectionTimeout(handshakeTimeout), grpc.WaitForHandlers(true),
+		grpc.StaticStreamWindowSize(streamWindowBytes), grpc.StaticConnWindowSize(connWindowBytes),
+		grpc.InTapHandle(l.Tap), grpc.ForceServerCodecV2(guard.Codec()),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingIntervalMin, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: idlePingInterval, Timeout: idlePingTimeout, MaxConnectionIdle: idleConnectionMax, MaxConnectionAge: connectionAgeMax,

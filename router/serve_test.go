@@ -2,9 +2,13 @@ package router
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -96,13 +100,38 @@ func TestNodeStatusIsTheNodesOwnView(t *testing.T) {
 	n.createTopic(ctx, "t", 2, 1)
 	all, err := n.admin.NodeStatus(ctx, &multiraftv1.NodeStatusRequest{})
 	must(t, err)
-	one, err := n.admin.NodeStatus(ctx, &multiraftv1.NodeStatusRequest{GroupIds: []uint64{3, 99}})
+	one, err := n.admin.NodeStatus(ctx, &multiraftv1.NodeStatusRequest{GroupIds: slices.Repeat([]uint64{3, 99}, 1000)})
 	must(t, err)
 	if len(all.GetReplicas()) != 3 || all.GetNodeId() != 1 || all.GetStartNumber() != 1 || all.GetMetadataApplied() == 0 {
 		t.Errorf("%v", all)
 	}
 	if len(one.GetReplicas()) != 1 || one.GetReplicas()[0].GetGroupId() != 3 || one.GetReplicas()[0].GetRole() != multiraftv1.ReplicaRole_REPLICA_ROLE_LEADER {
 		t.Errorf("%v", one)
+	}
+}
+
+func TestARegistrationThatCanNeverBeTakenStaysOutOfTheLog(t *testing.T) {
+	n := single(t)
+	h, _ := n.core.Table().Hosted(1)
+	eventually(t, "the controller has recorded who votes", func() bool {
+		b := h.Board.Load()
+		return b.FollowedTarget != 0 && b.Applied == b.Last
+	})
+	before := h.Board.Load().Last
+	_, err := n.admin.RegisterNode(testContext(t), &multiraftv1.RegisterNodeRequest{NodeId: 5, StoreId: "s", StartNumber: 1, ClientAddr: "a:1", PeerAddr: "a:2",
+		Rack: strings.Repeat("r", 5<<20)})
+	wantReason(t, err, invalidArgument)
+	if after := h.Board.Load().Last; after != before {
+		t.Errorf("the log went from %d to %d", before, after)
+	}
+}
+
+func TestATopicsNameIsNotSaidBackWhateverItsLength(t *testing.T) {
+	n := single(t)
+	_, err := n.log.Describe(testContext(t), &multiraftv1.DescribeRequest{Topic: &multiraftv1.DescribeRequest_Name{Name: strings.Repeat("n", 1<<20)}})
+	wantReason(t, err, unknownTopic)
+	if got := len(fromStatus(err).message); got > 200 {
+		t.Errorf("an error of %d bytes", got)
 	}
 }
 
@@ -168,3 +197,26 @@ func TestEveryCounterHasANameAndHelp(t *testing.T) {
 		t.Errorf("%d counters, forwarded %d", len(seen), forwarded)
 	}
 }
+
+func TestTheCommittedLimitsOfTheClientAddressAreThese(t *testing.T) {
+	page, err := os.ReadFile("../docs/hostile.md")
+	must(t, err)
+	mib := func(n int) string { return fmt.Sprintf("%d MiB", n>>20) }
+	for what, want := range map[string]string{
+		"Connections": fmt.Sprintf("%d, %d from one host", connectionsMax, hostConnectionsMax), "Time to finish HTTP/2's handshake": seconds(handshakeTimeout),
+		"New connections from one host":  fmt.Sprintf("%d at once, %d a second", hostConnectionsMax, connectionsPerSecond),
+		"Calls that one host breaks off": fmt.Sprintf("%d at once, %d a second", resetsMax, resetsPerSecond),
+		"Calls on one connection":        fmt.Sprint(connStreamsMax), "Calls in all": fmt.Sprintf("%d, beyond that %d for each connection", streamsMax, streamsFloor),
+		"Headers of a call": fmt.Sprintf("%d KiB", headerListMax>>10), "A message": mib(requestBytesMax), "Pings": "one in " + seconds(pingIntervalMin),
+		"Messages that have begun and not ended, all connections together": mib(partialBytesMax), "Idle, without a call": fmt.Sprintf("%.0f min", idleConnectionMax.Minutes()),
+		"What a stream may hold that nobody has read": fmt.Sprintf("%d KiB, or its message", streamWindowBytes>>10), "Time to take something of what is written": seconds(writeTimeout),
+		"Reads and Describes under way": fmt.Sprint(readStreamsMax), "What waits for clients to take it": mib(outflowBytesMax) + ", " + mib(outflowHostBytesMax) + " for one host",
+		"Calls that wait for that room": fmt.Sprint(outflowWaitingMax), "Items of one Append stream without a result taken": fmt.Sprint(streamItemsMax),
+	} {
+		if !strings.Contains(string(page), "\n| "+what+" | "+want+" | ") {
+			t.Errorf("docs/hostile.md does not say %q of %q", want, what)
+		}
+	}
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }

@@ -14,6 +14,7 @@ import (
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
+	"github.com/multiraftd/multiraftd/transport/guard"
 )
 
 // Limits of the services. What is admitted of appends is in admission.go.
@@ -29,7 +30,7 @@ const (
 	readBytesMax        = 8 << 20
 	catchUpTimeout      = 5 * time.Second // for records that exist to come to the replica that reads
 	streamItemsMax      = 8192            // of one Append stream: taken and not yet sent back
-	responseItemsMax    = 1024            // results in one message
+	responseItemsMax    = 128             // results in one message; more would go out in a buffer of 1 MiB
 	forwardBytesMax     = 1 << 20         // soft bound of one forwarded message; one item always fits
 	leaderAttemptsMax   = 3               // ways tried to a leader that moves
 	producerIDsPerRange = 1000
@@ -86,6 +87,7 @@ type Services struct {
 	patience  time.Duration // drainTimeout but in tests
 	waitIDs   atomic.Uint64
 	conns     *conns
+	outflow   *outflow
 	producers producerIDs
 
 	draining context.Context // ends when Close begins
@@ -105,13 +107,16 @@ func NewServices(cfg ServicesConfig) *Services {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Services{cfg: cfg, core: cfg.Core, readsMax: readStreamsMax, patience: drainTimeout, conns: newConns(), idle: make(chan struct{})}
+	s := &Services{cfg: cfg, core: cfg.Core, readsMax: readStreamsMax, patience: drainTimeout, conns: newConns(), outflow: newOutflow(), idle: make(chan struct{})}
 	s.producers.turn = make(chan struct{}, 1)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.closed, s.finish = context.WithCancel(context.Background())
 	s.loops.Go(s.sweepLoop)
 	return s
 }
+
+// shed counts what the server in front of these services keeps out.
+func (s *Services) shed() *guard.Counters { return &s.cfg.Counters.Shed }
 
 // Register is part of Service.
 func (s *Services) Register(r grpc.ServiceRegistrar) {

@@ -42,7 +42,7 @@ func (s *Services) roomFor(t *Table, h *Hosted) error {
 	if level := s.cfg.Space.Level(); level != actors.SpaceEnough {
 		return fail(diskFull, "the disk of node %d is nearly full (%v): appends are refused until there is room", s.core.Node(), level)
 	}
-	if st := h.Board.Load(); !t.quorumHasRoom(st.Voters) {
+	if st := h.Board.Load(); !t.QuorumHasRoom(st.Voters) {
 		return fail(diskFull, "the disks of nodes %v are nearly full, which leaves no majority of %v: appends are refused until there is room", t.full, st.Voters)
 	}
 	return nil

@@ -41,9 +41,9 @@ func (r *Router) peerFull(n raftcore.NodeID) {
 	}
 }
 
-// quorumHasRoom says whether a majority of voters is on nodes that have not said that their disk is full.
+// QuorumHasRoom says whether a majority of voters is on nodes that have not said that their disk is full.
 // A minority may be full: it falls behind and catches up, while the others keep every promise.
-func (t *Table) quorumHasRoom(voters []raftcore.NodeID) bool {
+func (t *Table) QuorumHasRoom(voters []raftcore.NodeID) bool {
 	if len(t.full) == 0 {
 		return true
 	}

@@ -21,8 +21,9 @@ type Hosted struct {
 	load    load // what is admitted and not yet answered
 
 	// The Router's own.
-	target uint64 // of the group, as the replica was told
-	ended  bool   // the actor has stopped
+	target      uint64            // of the group, as the replica was told
+	ended       bool              // the actor has stopped
+	peersFailed []raftcore.NodeID // whose replicas have said so
 }
 
 // Table is what the Router knows, at one moment. Never changed once published.

@@ -40,7 +40,7 @@ func topicIDOf(m *metadata.State, req topicNamer) (uint64, error) {
 	}
 	t, ok := m.TopicByName(req.GetName())
 	if !ok {
-		return 0, fail(unknownTopic, "no topic named %q", req.GetName())
+		return 0, fail(unknownTopic, "no topic named %.80q", req.GetName())
 	}
 	return t.GetTopicId(), nil
 }

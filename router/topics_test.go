@@ -173,7 +173,7 @@ func TestAMajorityOfVotersMustHaveRoom(t *testing.T) {
 		{ids(1, 2), ids(1, 2, 3, 4), false},
 		{ids(1), ids(1), false},
 	} {
-		if got := (&Table{full: c.full}).quorumHasRoom(c.voters); got != c.room {
+		if got := (&Table{full: c.full}).QuorumHasRoom(c.voters); got != c.room {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

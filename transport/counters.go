@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/transport/guard"
 )
 
 // Counters counts what a Transport or an Inproc network has done. They only grow. Heartbeats are not in the
@@ -19,7 +20,6 @@ type Counters struct {
 	BytesSent, BytesReceived           atomic.Uint64
 	Connects, ConnectionsLost          atomic.Uint64
 	ConnectFailures                    atomic.Uint64
-	ConnectionsRefused                 atomic.Uint64
 	RPCs                               atomic.Uint64
 	// SnapshotsSent counts those begun, SnapshotsBroken those of them that ended without an answer.
 	SnapshotsSent, SnapshotsBroken, SnapshotsRefused atomic.Uint64
@@ -28,6 +28,9 @@ type Counters struct {
 	SnapshotChunksSpoilt, SnapshotChunksLost         atomic.Uint64
 	// Faults of an Inproc network: frames lost, doubled, and caught by a cut.
 	FramesLost, FramesDoubled, FramesCut, FramesOvertaken, FramesLate atomic.Uint64
+
+	// Shed is what was kept out to bound memory.
+	Shed guard.Counters
 
 	envelopesDropped, controlsDropped, reportsDropped [fates]atomic.Uint64
 	refused                                           [len(refusals)]atomic.Uint64
@@ -58,7 +61,6 @@ func (c *Counters) plain() []namedCounter {
 		{"transport_connects_total", "Exchanges opened to peers, handshake included.", &c.Connects},
 		{"transport_connections_lost_total", "Exchanges to peers that ended.", &c.ConnectionsLost},
 		{"transport_connect_failures_total", "Attempts to open an Exchange that failed.", &c.ConnectFailures},
-		{"transport_connections_refused_total", "Connections refused because too many were open.", &c.ConnectionsRefused},
 		{"transport_rpcs_total", "Unary AppendEntries and RequestVote calls handed on.", &c.RPCs},
 		{"transport_snapshots_sent_total", "Snapshots begun to be sent.", &c.SnapshotsSent},
 		{"transport_snapshots_broken_total", "Snapshots that ended without an answer of the receiver.", &c.SnapshotsBroken},
@@ -93,6 +95,7 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	for i := range refusals {
 		f("transport_refused_total", "reason", refusals[i].reason, "Handshakes, frames and unary calls refused.", c.refused[i].Load())
 	}
+	c.Shed.Each("transport", f)
 }
 
 // EnvelopesDropped returns how many envelopes and heartbeats met the fate.

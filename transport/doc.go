@@ -44,6 +44,10 @@
 // alike, but not remembered; it is ABORTED while another incarnation holds an Exchange (rule 20). Until mTLS
 // comes all of this is a claim, only as good as the network.
 //
+// A node whose address is not known here and that metadata do not name is a stranger, perhaps one that joins.
+// Few strangers are served at once, and what was seen of them is forgotten when they go: whatever they say, the
+// others get in. What connections may cost is package guard's to bound.
+//
 // # Snapshots
 //
 // A snapshot goes to a peer through InstallSnapshot, on a connection of its own. Its content comes from a

@@ -70,7 +70,7 @@ func FuzzExchange(f *testing.F) {
 		f.Add(marshalled(f, opening(c.h)), []byte{})
 	}
 	f.Fuzz(func(t *testing.T, first, next []byte) {
-		s := newIncarnations(identity(1, 1, "a"), knowNode3)
+		s := newIncarnations(identity(1, 1, "a"), knowNode3, expectNode2)
 		if err := s.admit(good); err != nil {
 			t.Fatal(err)
 		}

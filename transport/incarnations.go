@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
+
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -13,9 +15,13 @@ import (
 //
 // A unary call is judged but not remembered: a conformance client that calls itself node 2 once must not
 // lock the real node 2 out.
+//
+// A node that is neither registered nor expected is a stranger: it may be about to join. Strangers are remembered
+// while they are connected, and only so many of them; so they lock nobody out.
 type incarnations struct {
-	self  Identity
-	known KnownFunc
+	self     Identity
+	known    KnownFunc
+	expected func(node uint64) bool // its address is known: it is a peer, whatever metadata say yet
 
 	mu   sync.Mutex
 	seen map[uint64]incarnation
@@ -27,8 +33,23 @@ type incarnation struct {
 	store string
 }
 
-func newIncarnations(self Identity, known KnownFunc) *incarnations {
-	return &incarnations{self: self, known: known, seen: make(map[uint64]incarnation)}
+func newIncarnations(self Identity, known KnownFunc, expected func(uint64) bool) *incarnations {
+	return &incarnations{self: self, known: known, expected: expected, seen: make(map[uint64]incarnation)}
+}
+
+func (s *incarnations) stranger(node uint64) bool {
+	_, _, registered := s.known(node)
+	return !registered && !s.expected(node)
+}
+
+// forget drops what is remembered of a stranger. Of the others it is what rule 19 rests on.
+func (s *incarnations) forget(node uint64) {
+	if !s.stranger(node) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.seen, node)
 }
 
 // admit judges a handshake and remembers it.
@@ -44,7 +65,7 @@ func (s *incarnations) admit(h *raftv1.Handshake) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen, ok := s.seen[node]
-	if !ok && len(s.seen) >= nodesSeenMax {
+	if !ok && len(s.seen) >= nodesSeenMax && s.stranger(node) {
 		return fmt.Errorf("%w: %d", ErrTooManyNodes, nodesSeenMax)
 	}
 	// Metadata outranks memory: a store that is registered displaces one that merely came first.
@@ -81,6 +102,9 @@ func (s *incarnations) checkHandshake(h *raftv1.Handshake) error {
 	}
 	if h.GetStoreId() == "" {
 		return fmt.Errorf("%w: store_id is empty", ErrMalformed)
+	}
+	if n := proto.Size(h); n > handshakeBytesMax {
+		return fmt.Errorf("%w: handshake of %d bytes, want at most %d", ErrMalformed, n, handshakeBytesMax)
 	}
 	if h.GetToNode() != s.self.Node {
 		return fmt.Errorf("%w: to_node is %d, this is node %d", ErrWrongNode, h.GetToNode(), s.self.Node)

@@ -2,7 +2,10 @@ package transport
 
 import (
 	"errors"
+	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
@@ -32,6 +35,10 @@ var refusedHandshakes = []struct {
 	{"no start number", hello(identity(2, 0, "b"), nil), ErrMalformed},
 	{"short boot id", hello(identity(2, 5, "b"), func(h *raftv1.Handshake) { h.Header.BootId = []byte("b") }), ErrMalformed},
 	{"no store", hello(identity(2, 5, "b"), func(h *raftv1.Handshake) { h.StoreId = "" }), ErrMalformed},
+	{"a store id of many bytes", hello(identity(2, 6, "c"), func(h *raftv1.Handshake) { h.StoreId = strings.Repeat("s", handshakeBytesMax) }), ErrMalformed},
+	{"many bytes of unknown fields", hello(identity(2, 6, "c"), func(h *raftv1.Handshake) {
+		h.Header.ProtoReflect().SetUnknown(protowire.AppendBytes(protowire.AppendTag(nil, 99, protowire.BytesType), make([]byte, handshakeBytesMax)))
+	}), ErrMalformed},
 	{"another store than seen", hello(identity(2, 6, "c"), func(h *raftv1.Handshake) { h.StoreId = "wiped" }), ErrWrongStore},
 	{"lower start than seen", hello(identity(2, 4, "a"), nil), ErrOldIncarnation},
 	{"equal start with another boot id", hello(identity(2, 5, "c"), nil), ErrCopiedStore},
@@ -41,8 +48,10 @@ var refusedHandshakes = []struct {
 
 func knowNode3(node uint64) (uint64, string, bool) { return 8, "store-3", node == 3 }
 
+func expectNode2(node uint64) bool { return node == 2 }
+
 func TestHandshakesAreJudgedByMemoryAndRegistry(t *testing.T) {
-	s := newIncarnations(identity(1, 1, "a"), knowNode3)
+	s := newIncarnations(identity(1, 1, "a"), knowNode3, expectNode2)
 	if err := s.admit(hello(identity(2, 5, "b"), nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +74,7 @@ func TestHandshakesAreJudgedByMemoryAndRegistry(t *testing.T) {
 
 func TestARegisteredStoreDisplacesOneThatMerelyCameFirst(t *testing.T) {
 	registered := false
-	s := newIncarnations(identity(1, 1, "a"), func(uint64) (uint64, string, bool) { return 1, "store-2", registered })
+	s := newIncarnations(identity(1, 1, "a"), func(uint64) (uint64, string, bool) { return 1, "store-2", registered }, expectNode2)
 	impostor := hello(identity(2, 99, "x"), func(h *raftv1.Handshake) { h.StoreId = "elsewhere" })
 	if err := s.admit(impostor); err != nil {
 		t.Fatal(err)
@@ -84,7 +93,7 @@ func TestARegisteredStoreDisplacesOneThatMerelyCameFirst(t *testing.T) {
 }
 
 func TestUnaryHeadersAreJudgedButNotRemembered(t *testing.T) {
-	s := newIncarnations(identity(1, 1, "a"), knowNode3)
+	s := newIncarnations(identity(1, 1, "a"), knowNode3, expectNode2)
 	header := func(node, start uint64, boot string) *raftv1.Header {
 		id := identity(node, start, boot)
 		return id.header()
@@ -112,8 +121,8 @@ func TestUnaryHeadersAreJudgedButNotRemembered(t *testing.T) {
 	}
 }
 
-func TestTheNumberOfRememberedNodesIsBounded(t *testing.T) {
-	s := newIncarnations(identity(1, 1, "a"), knowNode3)
+func TestTheNumberOfRememberedStrangersIsBoundedAndLocksNobodyElseOut(t *testing.T) {
+	s := newIncarnations(identity(1, 1, "a"), knowNode3, expectNode2)
 	for node := uint64(100); node < 100+nodesSeenMax; node++ {
 		if err := s.admit(hello(identity(node, 1, "b"), nil)); err != nil {
 			t.Fatal(err)
@@ -122,7 +131,25 @@ func TestTheNumberOfRememberedNodesIsBounded(t *testing.T) {
 	if err := s.admit(hello(identity(99, 1, "b"), nil)); !errors.Is(err, ErrTooManyNodes) {
 		t.Fatalf("got %v", err)
 	}
-	if err := s.admit(hello(identity(100, 2, "c"), nil)); err != nil {
-		t.Fatalf("a remembered node: %v", err)
+	for _, h := range []*raftv1.Handshake{hello(identity(100, 2, "c"), nil), hello(identity(2, 1, "b"), nil), hello(identity(3, 8, "b"), nil)} {
+		if err := s.admit(h); err != nil {
+			t.Errorf("node %d: %v", h.GetHeader().GetFromNode(), err)
+		}
+	}
+	for node := uint64(100); node < 110; node++ {
+		s.forget(node)
+	}
+	s.forget(2)
+	s.forget(3)
+	for h, want := range map[*raftv1.Handshake]error{
+		hello(identity(99, 1, "b"), nil):  nil,
+		hello(identity(100, 1, "b"), nil): nil, // no longer known to have come as start 2
+		hello(identity(2, 0, "b"), nil):   ErrMalformed,
+		hello(identity(2, 1, "x"), nil):   ErrCopiedStore,
+		hello(identity(3, 8, "x"), nil):   ErrCopiedStore,
+	} {
+		if err := s.admit(h); !errors.Is(err, want) {
+			t.Errorf("node %d: got %v, want %v", h.GetHeader().GetFromNode(), err, want)
+		}
 	}
 }

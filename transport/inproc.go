@@ -22,7 +22,9 @@ type Faults struct {
 	ChunkLossPerMille, ChunkSpoilPerMille uint64
 	// LatePerMille is the chance in 1000 that a frame takes up to LateMax instead.
 	LatePerMille uint64
-	LateMax      time.Duration
+	// LateCopyPerMille is the same for the second copy of a doubled frame.
+	LateCopyPerMille uint64
+	LateMax          time.Duration
 	// Reorder lets a frame with a shorter delay overtake; without it a pair's frames keep their order.
 	Reorder bool
 }
@@ -286,8 +288,12 @@ func (n *Inproc) depart(to []arrival, c *inprocConn, f *raftv1.Frame) []arrival 
 	bytes := marshal(f)
 	n.counters.BytesSent.Add(uint64(len(bytes) * copies))
 	c.sent++
-	for range copies {
-		a := arrival{from: f.GetHeader().GetFromNode(), conn: c, seq: c.sent, delay: n.delay()}
+	for i := range copies {
+		late := n.faults.LatePerMille
+		if i > 0 {
+			late = max(late, n.faults.LateCopyPerMille)
+		}
+		a := arrival{from: f.GetHeader().GetFromNode(), conn: c, seq: c.sent, delay: n.delay(late)}
 		if n.faults.Reorder {
 			a.frame = bytes
 		} else {
@@ -338,9 +344,9 @@ func (n *Inproc) deliver(from uint64, to *InprocLink, b []byte) {
 
 func (n *Inproc) happens(perMille uint64) bool { return perMille > 0 && n.rand(1000) < perMille }
 
-func (n *Inproc) delay() time.Duration {
+func (n *Inproc) delay(latePerMille uint64) time.Duration {
 	spread := n.faults.DelayMax - n.faults.DelayMin
-	if n.happens(n.faults.LatePerMille) {
+	if n.happens(latePerMille) {
 		n.counters.FramesLate.Add(1)
 		spread = n.faults.LateMax - n.faults.DelayMin
 	}

@@ -106,7 +106,7 @@ func (o *inprocSnapshot) step() {
 	n.counters.SnapshotChunksSent.Add(1)
 	n.mu.Lock()
 	b := n.spoil(req)
-	lost, delay, attempt := n.happens(n.faults.ChunkLossPerMille), n.delay(), o.attempt
+	lost, delay, attempt := n.happens(n.faults.ChunkLossPerMille), n.delay(n.faults.LatePerMille), o.attempt
 	n.mu.Unlock()
 	n.schedule(delay, func() { o.arrive(b, lost, attempt) })
 }
@@ -147,7 +147,7 @@ func (o *inprocSnapshot) arrive(b []byte, lost bool, attempt int) {
 	o.watch(attempt)
 	to.chunks.SnapshotChunk(o.from.identity.Node, req, func(resp *raftv1.InstallSnapshotResponse, err error) {
 		o.net.mu.Lock()
-		lost, delay := o.net.happens(o.net.faults.ChunkLossPerMille), o.net.delay()
+		lost, delay := o.net.happens(o.net.faults.ChunkLossPerMille), o.net.delay(o.net.faults.LatePerMille)
 		o.net.mu.Unlock()
 		o.net.schedule(delay, func() { o.answered(resp, err, lost, attempt) })
 	})

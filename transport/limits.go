@@ -17,7 +17,9 @@ const (
 	ioBufferBytes        = 128 << 10
 	headerListBytesMax   = 8 << 10
 	probeBytesMax        = 64 << 10
-	snapshotRateBytes    = 64 << 20 // of all snapshots together, per second and direction
+	snapshotRateBytes    = 64 << 20  // of all snapshots together, per second and direction
+	partialBytesMax      = 128 << 20 // of messages that have begun and not ended, from all connections
+	handshakeBytesMax    = 2 << 10   // what is kept of a node must be small
 	bootIDBytes          = 16
 )
 
@@ -27,9 +29,15 @@ const (
 	nodesSeenMax           = 1024 // nodes whose incarnation is remembered
 	connectionsMax         = 512  // accepted connections on the peer address
 	connectionsPerHostMax  = 128  // of them, from one address
+	connectionsPerSecond   = 50   // from one address, in the long run
+	resetsMax              = 128  // calls that one address breaks off at once
+	resetsPerSecond        = 50
 	streamsPerConnMax      = 16
-	snapshotsMax           = 4        // at once, in each direction
-	snapshotSetbacksMax    = 10       // ends of streams of one snapshot in a row without progress
+	snapshotsMax           = 4    // at once, in each direction
+	snapshotSetbacksMax    = 10   // ends of streams of one snapshot in a row without progress
+	streamsMax             = 2048 // in all; above it a connection gets no more than streamsFloor
+	streamsFloor           = 4
+	strangersMax           = 16       // Exchanges at once of nodes that neither metadata nor the bootstrap set names
 	fifoKeepItemsMax       = 16 << 10 // an empty queue keeps memory for so many items
 	fifoCompactItemsMin    = 1024
 	rotatedGenerationCount = 2
@@ -50,4 +58,6 @@ const (
 	serverPingInterval = 30 * time.Second
 	serverPingTimeout  = 10 * time.Second
 	connectionIdleMax  = 15 * time.Minute
+	writeTimeout       = 20 * time.Second // for a peer to take something of what is written to it
+	complaintInterval  = time.Second      // between two warnings about refused handshakes
 )

@@ -87,12 +87,12 @@ func (t *Transport) checkCall(se *session, h *raftv1.Header) error {
 	return se.incarnations.checkHeader(h)
 }
 
-// complain logs a refused handshake, at debug when it is the same as the last.
+// complain logs a refused handshake, at debug when it is the same as the last or comes soon after it.
 func (t *Transport) complain(node uint64, err error) {
-	text, log := err.Error(), t.cfg.Logger.Debug
+	text, log, now := err.Error(), t.cfg.Logger.Debug, time.Now()
 	t.mu.Lock()
-	if text != t.complained {
-		t.complained, log = text, t.cfg.Logger.Warn
+	if text != t.complained && now.Sub(t.complainedAt) >= complaintInterval {
+		t.complained, t.complainedAt, log = text, now, t.cfg.Logger.Warn
 	}
 	t.mu.Unlock()
 	log("handshake refused", "peer", node, "err", err)
@@ -175,6 +175,11 @@ func (x *inbound) install(ctx context.Context) error {
 	x.queue.up()
 	x.t.mu.Lock()
 	old := x.t.inbound[x.node]
+	if old == nil && x.session.incarnations.stranger(x.node) && x.t.strangers(x.session) >= strangersMax {
+		x.t.mu.Unlock()
+		x.session.incarnations.forget(x.node)
+		return fmt.Errorf("%w: %d that nobody has registered", ErrTooManyNodes, strangersMax)
+	}
 	x.t.inbound[x.node] = x
 	x.t.mu.Unlock()
 	if p := (*x.t.peers.Load())[x.node]; p != nil {
@@ -193,10 +198,21 @@ func (x *inbound) install(ctx context.Context) error {
 	}
 }
 
+// strangers counts the Exchanges of strangers. t.mu is held.
+func (t *Transport) strangers(s *session) (n int) {
+	for node := range t.inbound {
+		if s.incarnations.stranger(node) {
+			n++
+		}
+	}
+	return n
+}
+
 func (x *inbound) remove() {
 	x.t.mu.Lock()
 	if x.t.inbound[x.node] == x {
 		delete(x.t.inbound, x.node)
+		x.session.incarnations.forget(x.node)
 	}
 	x.t.mu.Unlock()
 	x.t.counters.failed(x.queue.fail())

@@ -3,8 +3,12 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"net"
+	"log/slog"
+	"os"
+	"regexp"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/transport/guard/guardtest"
 )
 
 func rawClient(t *testing.T, n *node) raftv1.RaftServiceClient {
@@ -231,48 +236,124 @@ func TestAFrameAboveTheLimitIsRefused(t *testing.T) {
 }
 
 func TestConnectionsAboveTheLimitOfAHostAreClosed(t *testing.T) {
-	l := &boundedListener{Listener: listen(t, "127.0.0.1:0"), counters: &Counters{}, byHost: make(map[string]int)}
-	accepted := make(chan net.Conn)
-	go func() {
-		defer close(accepted)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- conn
-		}
-	}()
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", l.Addr().String())
+	n := started(t, identity(1, 1, "a"), Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // ends what hangs
+	defer cancel()
+	dial := func(from string) *guardtest.Client {
+		c, err := guardtest.Dial(ctx, from, n.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = conn.Close() }) // some are closed by the listener
-		return conn
+		t.Cleanup(func() { _ = c.Close() }) // one of them the server has closed
+		return c
 	}
-	var open []net.Conn
+	answered := func(s *guardtest.Seen) bool { return s.Acks == 1 }
+	var open []*guardtest.Client
 	for range connectionsPerHostMax {
-		dial()
-		open = append(open, <-accepted)
+		open = append(open, dial("127.0.0.2"))
 	}
-	if n, err := dial().Read(make([]byte, 1)); err == nil {
-		t.Fatalf("read %d bytes from a connection too many", n)
-	}
-	for _, conn := range open {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
+	for i, c := range append(open, dial("127.0.0.1")) {
+		if err := errors.Join(c.Ping(), c.Await(ctx, answered)); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
 		}
 	}
-	dial()
-	if err := (<-accepted).Close(); err != nil {
-		t.Error(err)
+	if err := dial("127.0.0.2").Await(ctx, func(s *guardtest.Seen) bool { return s.Closed }); err != nil {
+		t.Fatalf("one too many: %v", err)
 	}
-	if got := l.counters.ConnectionsRefused.Load(); got != 1 || l.total != 0 {
-		t.Errorf("%d refused, %d counted as open; want 1 and 0", got, l.total)
+	if got := n.Counters().Shed.Connections.Load(); got != 1 {
+		t.Errorf("%d refused, want 1", got)
 	}
-	if err := l.Listener.Close(); err != nil {
-		t.Error(err)
+}
+
+// warnings counts the lines of a log that somebody should read.
+type warnings struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (w *warnings) Enabled(context.Context, slog.Level) bool { return true }
+
+func (w *warnings) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		w.n.Add(1)
 	}
-	<-accepted
+	return nil
+}
+
+func TestNewReasonsToBeRefusedAreOneLineASecond(t *testing.T) {
+	w := &warnings{Handler: slog.DiscardHandler}
+	n := unstarted(t, Config{Logger: slog.New(w)})
+	began := time.Now()
+	for i := range 1000 {
+		n.complain(2, fmt.Errorf("reason %d", i))
+	}
+	if most := 1 + int64(time.Since(began)/complaintInterval); w.n.Load() < 1 || w.n.Load() > most {
+		t.Errorf("%d lines, want 1 to %d", w.n.Load(), most)
+	}
+}
+
+func TestStrangersAreFewAndForgottenWhenTheyGo(t *testing.T) {
+	n := started(t, identity(1, 1, "a"), Config{Known: knowNode3})
+	c := rawClient(t, n)
+	shake := func(node uint64) (end func(), err error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		t.Cleanup(cancel)
+		stream, err := c.Exchange(ctx)
+		if err == nil {
+			err = stream.Send(handshakeMessage(hello(identity(node, 9, "b"), nil)))
+		}
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return cancel, err
+	}
+	var last func()
+	for node := range uint64(strangersMax) {
+		end, err := shake(100 + node)
+		if err != nil {
+			t.Fatalf("stranger %d: %v", node, err)
+		}
+		last = end
+		if node+1 == streamsPerConnMax/2 {
+			c = rawClient(t, n) // one connection has not so many streams
+		}
+	}
+	c = rawClient(t, n)
+	_, err := shake(99)
+	wantCode(t, err, codes.ResourceExhausted)
+	if _, err := shake(3); err != nil {
+		t.Errorf("a registered node: %v", err)
+	}
+	last()
+	until(func() bool { _, err := shake(99); return err == nil })
+	seen := n.session.Load().incarnations
+	seen.mu.Lock()
+	defer seen.mu.Unlock()
+	if len(seen.seen) != strangersMax+1 {
+		t.Errorf("%d nodes are remembered, want those that are connected", len(seen.seen))
+	}
+}
+
+func TestTheCommittedLimitsOfThePeerAddressAreThese(t *testing.T) {
+	page, err := os.ReadFile("../docs/hostile.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := withDefaults(Config{})
+	seconds := func(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
+	for what, want := range map[string]string{
+		"Connections": fmt.Sprintf("%d, %d from one host", connectionsMax, connectionsPerHostMax), "Time to finish HTTP/2's handshake": seconds(handshakeTimeout),
+		"New connections from one host":  fmt.Sprintf("%d at once, %d a second", connectionsPerHostMax, connectionsPerSecond),
+		"Calls that one host breaks off": fmt.Sprintf("%d at once, %d a second", resetsMax, resetsPerSecond),
+		"Calls on one connection":        fmt.Sprint(streamsPerConnMax), "Calls in all": fmt.Sprintf("%d, beyond that %d", streamsMax, streamsFloor),
+		"Headers of a call": fmt.Sprintf("%d KiB", headerListBytesMax>>10), "A message": fmt.Sprintf("%d MiB", frame.FrameBytesMax()>>20), "Pings": "one in " + seconds(serverPingMin),
+		"Messages that have begun and not ended, all connections together": fmt.Sprintf("%d MiB", partialBytesMax>>20),
+		"What a stream may hold that nobody has read":                      fmt.Sprintf("%d MiB, or its message", receiveWindowBytes>>20),
+		"Time to take something of what is written":                        seconds(writeTimeout), "Idle, without a call": fmt.Sprintf("%.0f min", connectionIdleMax.Minutes()),
+		"Exchanges of nodes that nobody has registered": fmt.Sprint(strangersMax), "\"Group unknown\" for one peer": fmt.Sprintf("%d different ones waiting", controlsMax),
+	} {
+		if !regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(what) + ` \|[^|]*\| ` + regexp.QuoteMeta(want) + ` \|`).Match(page) {
+			t.Errorf("docs/hostile.md does not say %q of %q", want, what)
+		}
+	}
 }

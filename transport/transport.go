@@ -11,12 +11,16 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/proto/trace"
+	"github.com/multiraftd/multiraftd/transport/guard"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 )
 
 // Transport is a node's side of the peer protocol. Listen makes one, which answers Probe; Start gives it an
@@ -42,8 +46,10 @@ type Transport struct {
 	// snapshotsOut counts the snapshots that are sent; snapshotsIn are those that are received.
 	snapshotsOut int
 	snapshotsIn  map[snapshotKey]*gate
-	// complained is the last refusal logged, so that a node which tries again and again is one line.
-	complained string
+	// complained is the last refusal logged, so that a node which tries again and again is one line, and
+	// complainedAt when: whoever finds new reasons to be refused is one line a second.
+	complained   string
+	complainedAt time.Time
 }
 
 // session is what Start adds.
@@ -65,8 +71,9 @@ func Listen(cfg Config) (*Transport, error) {
 	t.paceOut.bytesPerSecond, t.paceIn.bytesPerSecond = cfg.SnapshotBytesPerSecond, cfg.SnapshotBytesPerSecond
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.peers.Store(&map[uint64]*peer{})
-	t.server = newServer(t)
-	t.running.Go(t.serve)
+	guarded := guard.Listen(cfg.Listener, guardLimits(), errTooManyCalls, &t.counters.Shed)
+	t.server = newServer(t, guarded)
+	t.running.Go(func() { t.serve(guarded) })
 	return t, nil
 }
 
@@ -83,7 +90,7 @@ func (t *Transport) Start(id Identity, r Receiver, rpc RPC) error {
 	case t.session.Load() != nil:
 		return fmt.Errorf("%w: started twice", ErrConfig)
 	}
-	t.session.Store(&session{identity: id, header: id.header(), receiver: r, rpc: rpc, incarnations: newIncarnations(id, t.cfg.Known)})
+	t.session.Store(&session{identity: id, header: id.header(), receiver: r, rpc: rpc, incarnations: newIncarnations(id, t.cfg.Known, t.hasAddress)})
 	t.reconcilePeers()
 	return nil
 }
@@ -150,6 +157,9 @@ func (t *Transport) SendReport(to uint64, r *raftv1.NodeReport) {
 	t.counters.report(p.queue.setReport(r))
 }
 
+// hasAddress says that the node is one of those that this one connects to.
+func (t *Transport) hasAddress(node uint64) bool { return (*t.peers.Load())[node] != nil }
+
 // Connected says that our Exchange to the node is open, both handshakes done.
 func (t *Transport) Connected(node uint64) bool {
 	p := (*t.peers.Load())[node]
@@ -201,14 +211,23 @@ func (t *Transport) reconcilePeers() {
 	}
 }
 
-func (t *Transport) serve() {
-	l := &boundedListener{Listener: t.cfg.Listener, counters: &t.counters, byHost: make(map[string]int)}
-	if err := t.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) && t.ctx.Err() == nil {
+func (t *Transport) serve(l net.Listener) {
+	if err := t.server.Serve(&countedListener{l, &t.counters}); err != nil && !errors.Is(err, grpc.ErrServerStopped) && t.ctx.Err() == nil {
 		t.cfg.Logger.Error("peer listener failed", "addr", t.Addr().String(), "err", err)
 	}
 }
 
-func newServer(t *Transport) *grpc.Server {
+func guardLimits() guard.Limits {
+	return guard.Limits{
+		Connections: connectionsMax, ConnectionsPerHost: connectionsPerHostMax, Streams: streamsMax, StreamsFloor: streamsFloor,
+		ConnectionRate: connectionsPerSecond, Resets: resetsMax, ResetRate: resetsPerSecond, PartialBytes: partialBytesMax, WriteTimeout: writeTimeout,
+	}
+}
+
+// errTooManyCalls is what a call above the limit gets.
+var errTooManyCalls = status.Error(codes.ResourceExhausted, "too many calls on this node's peer address")
+
+func newServer(t *Transport, l *guard.Listener) *grpc.Server {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(t.cfg.FrameBytesMax()),
 		grpc.MaxSendMsgSize(t.cfg.FrameBytesMax()),
@@ -222,6 +241,8 @@ func newServer(t *Transport) *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: serverPingMin, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: serverPingInterval, Timeout: serverPingTimeout, MaxConnectionIdle: connectionIdleMax}),
 		grpc.WaitForHandlers(true),
+		grpc.InTapHandle(l.Tap),
+		grpc.ForceServerCodecV2(guard.Codec()),
 	)
 	raftv1.RegisterRaftServiceServer(server, &service{t: t})
 	if a, ok := t.cfg.Listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {

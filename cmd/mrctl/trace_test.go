@@ -11,7 +11,6 @@ import (
 
 	"github.com/multiraftd/multiraftd/client/clienttest"
 	"github.com/multiraftd/multiraftd/node"
-	"github.com/multiraftd/multiraftd/raftcore"
 )
 
 func TestATraceIsDrawnAsATreeWithTheTimeOfEachSpan(t *testing.T) {
@@ -45,8 +44,11 @@ circle          node 1     1ns |              ▏     |
 }
 
 func TestATracedAppendIsFoundOnTheNodesThatRememberIt(t *testing.T) {
-	n, err := node.Start(t.Context(), node.Config{ID: 1, DataDir: t.TempDir(), ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0",
-		Bootstrap: map[raftcore.NodeID]string{1: "127.0.0.1:0"}})
+	alone, err := node.ParseBootstrap("1=127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.Start(t.Context(), node.Config{ID: 1, DataDir: t.TempDir(), ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Bootstrap: alone})
 	if err != nil {
 		t.Fatal(err)
 	}

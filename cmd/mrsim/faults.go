@@ -21,6 +21,7 @@ const (
 	overtaken
 	cutOneWay
 	cutOff
+	muted
 	split
 	crash
 	crashAll
@@ -47,17 +48,25 @@ const (
 	logReplaced
 	joined
 	drained
+	fullDisk
+	refusedFull
+	topicDeleted
+	topicAgain
+	balanced
+	staleMet
+	staleLeft
 	faultKinds
 )
 
 var faultNames = [faultKinds]string{
-	"frames lost", "frames doubled", "frames delayed", "frames very late", "frames overtaken", "one-way cuts", "nodes cut off", "splits",
+	"frames lost", "frames doubled", "frames delayed", "frames very late", "frames overtaken", "one-way cuts", "nodes cut off", "nodes that are not heard", "splits",
 	"crashes", "crashes of all", "crashes in a commit", "crashes that lost unsynced writes", "write errors", "read errors",
 	"slow disks", "stalled disks", "clock jumps", "drifting clocks", "pauses", "news of a process's end", "false news of it",
 	"requests lost", "answers lost", "batches sent again", "producers reborn",
 	"partitions moved", "leaders handed over", "replicas deleted",
 	"snapshot streams broken", "snapshot chunks spoilt", "logs replaced by snapshots",
 	"nodes joined", "nodes drained",
+	"full disks", "appends refused by full disks", "topics deleted", "topics created again", "leaders moved for balance", "old leaders that met others than the new one", "leaders that handed over and do not hear of it",
 }
 
 func (k faultKind) String() string { return faultNames[k] }
@@ -71,6 +80,7 @@ type shape struct {
 	lossPerMille, dupPerMille   uint64
 	delayMax                    time.Duration
 	latePerMille                uint64
+	lateCopyPerMille            uint64 // of the second copies of doubled frames
 	reorder                     bool
 	drift                       []float64
 	skew                        []time.Duration
@@ -112,6 +122,10 @@ func drawShape(rnd *rand.Rand) shape {
 	if rnd.IntN(3) == 0 {
 		s.latePerMille = 1 + rnd.Uint64N(10)
 	}
+	if s.reorder && rnd.IntN(2) == 0 {
+		s.lateCopyPerMille = 500 + rnd.Uint64N(500)
+		s.dupPerMille = max(s.dupPerMille, 50+rnd.Uint64N(100))
+	}
 	for range s.nodes {
 		s.disk = append(s.disk, []time.Duration{2 * time.Millisecond, 2 * time.Millisecond, 20 * time.Millisecond, 60 * time.Millisecond}[rnd.IntN(4)])
 		s.drift = append(s.drift, 1+float64(rnd.IntN(2*driftMax+1)-driftMax)/100)
@@ -124,10 +138,13 @@ func drawShape(rnd *rand.Rand) shape {
 		s.entryBytesMax = 300 + rnd.IntN(1000)
 	}
 	// Swarm testing: a world without some kinds of faults reaches what those would hide.
-	for _, k := range []faultKind{cutOneWay, cutOff, split, crash, crash, crashAll, crashInCommit, writeError, readError, slowDisk, stalledDisk, clockJump, pause, goneFalse, rebirth, moved, handedOver} {
+	for _, k := range []faultKind{cutOneWay, cutOff, muted, split, crash, crash, crashAll, crashInCommit, writeError, readError, slowDisk, stalledDisk, clockJump, pause, goneFalse, rebirth, moved, handedOver, fullDisk} {
 		if rnd.IntN(3) > 0 {
 			s.weights[k] += 1 + rnd.IntN(4)
 		}
+	}
+	if s.lateCopyPerMille > 0 {
+		s.weights[handedOver] += 3 // what old leaders are told late matters when there are new ones
 	}
 	if s.nodes > s.replicas && rnd.IntN(3) > 0 {
 		s.weights[moved] += 4 // elsewhere there is nothing to move
@@ -170,12 +187,14 @@ func (w *world) inject(k faultKind) {
 		}
 	}
 	switch k {
-	case cutOneWay, cutOff, split:
+	case cutOneWay, cutOff, muted, split:
 		w.partition(k, n)
 	case crash, crashAll, crashInCommit:
 		w.powerLoss(k, n)
 	case writeError, readError, slowDisk, stalledDisk:
 		w.diskFault(k, n)
+	case fullDisk:
+		w.fill(n)
 	case clockJump:
 		n.skew += w.between(-skewMax, skewMax)
 		w.fire(k, "node %d's clock jumps to %d", n.id, n.NowMillis())
@@ -230,6 +249,17 @@ func (w *world) partition(k faultKind, n *node) {
 				w.cut(m.id, n.id, heal)
 			}
 		}
+	case muted:
+		w.fire(k, "nobody hears node %d for %v", n.id, heal)
+		for _, m := range w.nodes {
+			if m == n {
+				continue
+			}
+			w.cut(n.id, m.id, heal)
+			if w.chance(500) { // it hears some of them
+				w.cut(m.id, n.id, heal)
+			}
+		}
 	case split:
 		side := w.rnd.IntN(1 << len(w.nodes))
 		w.fire(k, "the network splits for %v, sides %0*b", heal, len(w.nodes), side)
@@ -249,9 +279,9 @@ func (w *world) cut(from, to uint64, d time.Duration) {
 	if w.cuts[at]++; w.cuts[at] == 1 {
 		w.net.Cut(from, to)
 	}
-	era := w.era
+	era, cutEra := w.era, w.cutEras[at]
 	w.after(d, func() {
-		if era != w.era { // all were healed at once
+		if era != w.era || cutEra != w.cutEras[at] { // all were healed at once
 			return
 		}
 		if w.cuts[at]--; w.cuts[at] == 0 {
@@ -385,7 +415,7 @@ func (w *world) unleash() {
 	w.faulty = true
 	w.net.SetFaults(transport.Faults{
 		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
-		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax, LatePerMille: w.shape.latePerMille, LateMax: lateMax,
+		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax, LatePerMille: w.shape.latePerMille, LateCopyPerMille: w.shape.lateCopyPerMille, LateMax: lateMax,
 		ChunkLossPerMille: max(w.shape.lossPerMille, w.shape.snapshots.lossPerMille), ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
 	})
 	w.churn()
@@ -421,6 +451,7 @@ func (w *world) appease() {
 	}
 	w.cuts, w.connected = map[[2]uint64]int{}, w.now
 	for _, n := range w.nodes {
+		n.empty()
 		if n.disk != nil {
 			n.disk.writesLeft, n.disk.readsLeft, n.disk.crashLeft = min(n.disk.writesLeft, 0), 0, 0
 			n.disk.slowness, n.disk.stalled = 0, w.now

@@ -18,6 +18,8 @@ type ledger struct {
 	number uint32
 	values map[raftcore.Offset]uint64
 	past   history.History
+	// deleting: a client has asked for the end of its topic.
+	deleting bool
 }
 
 // told compares values that somebody was shown with what others were.

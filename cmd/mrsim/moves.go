@@ -50,8 +50,25 @@ func (w *world) handOver() {
 	if w.chance(500) {
 		call.to = raftcore.NodeID(w.other(n).id)
 	}
-	n.open[call] = true
-	n.core.Dispatch(router.Routed{Group: g, Msg: &actors.Transfer{To: call.to, Reply: call}})
+	if call.to != 0 && w.faulty && w.chance(staleMille) {
+		w.askForEnds(n, g, transferDelay, 5)
+		w.after(transferDelay, func() {
+			if n.alive(call.life) {
+				w.leaveInTheDark(n, uint64(call.to), g)
+				w.transfer(call, g)
+			}
+		})
+		return
+	}
+	w.transfer(call, g)
+}
+
+// transferDelay is long enough for some reads to be answered.
+const transferDelay = 200 * time.Millisecond
+
+func (w *world) transfer(call *transferCall, g raftcore.GroupID) {
+	call.n.open[call] = true
+	call.n.core.Dispatch(router.Routed{Group: g, Msg: &actors.Transfer{To: call.to, Reply: call}})
 }
 
 type transferCall struct {
@@ -151,7 +168,10 @@ func (w *world) unsettled() string {
 			return fmt.Sprintf("node %d has not confirmed the deletion of %v", n.id, orders)
 		}
 		for _, g := range n.core.Table().Groups() {
-			if p, ok := meta.Group(g); ok && !slices.ContainsFunc(p.Current, func(m metadata.Member) bool { return m.Node == id }) {
+			if g == raftcore.MetadataGroup {
+				continue
+			}
+			if p, ok := meta.Group(g); !ok || !slices.ContainsFunc(p.Current, func(m metadata.Member) bool { return m.Node == id }) {
 				return fmt.Sprintf("node %d has a replica of group %d still", n.id, g)
 			}
 		}

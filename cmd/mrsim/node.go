@@ -42,6 +42,8 @@ type node struct {
 	drift float64                             // of its clock: 1.05 = runs 5 % fast
 	skew  time.Duration
 
+	space  actors.Space  // of the disk: it outlives a life
+	full   time.Duration // since when it has been low; while it is
 	paused bool
 	parked []runnable
 	open   map[any]bool  // requests that a replica here has not ended
@@ -98,7 +100,7 @@ func (n *node) start() {
 	n.self = self
 	n.w.tell("node %d starts, for the %d. time", n.id, self.Start)
 	n.core = nodes.Assemble(self, nodes.Parts{
-		KV: n.disk, Sender: sender{n, n.life}, Snapshots: sender{n, n.life}, Clock: n, Logger: silent,
+		KV: n.disk, Sender: sender{n, n.life}, Snapshots: sender{n, n.life}, Clock: n, Space: &n.space, Logger: silent,
 		Dispatcher: dispatcher{n, n.life}, Disk: diskDispatcher{n, n.life},
 		OnFailure:      n.onFailure(n.life),
 		Controller:     n.w.controller(),

@@ -138,6 +138,10 @@ func (p *producer) send(b *batch, followed bool) {
 			call.end(nil)
 			return
 		}
+		if w.refuses(to, p.log.group) {
+			w.after(w.between(time.Millisecond/10, clientDelayMax), func() { call.end(&actors.ProposeResult{Err: errFull}) })
+			return
+		}
 		call.node, call.life = to, life
 		to.open[call] = true
 		to.core.Dispatch(router.Routed{Group: p.log.group, Msg: &actors.Propose{Payload: b.payload, Reply: call}})
@@ -210,6 +214,10 @@ func (w *world) acknowledges(n *node, l *ledger, res actors.ProposeResult, value
 	h, ok := n.core.Table().Hosted(l.group)
 	if !ok {
 		w.violate("an acknowledgement from nowhere", "node %d has no replica of group %d", n.id, l.group)
+		return
+	}
+	if l.deleting { // others may have deleted what they had acknowledged
+		w.told(l, "an acknowledgement", res.Outcome.Offset, values)
 		return
 	}
 	have, need := w.durable(l.group, res.At, h.Board.Load().Voters)

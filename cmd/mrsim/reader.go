@@ -104,10 +104,12 @@ func (w *world) served(n *node, l *ledger, from raftcore.Offset, p piece) {
 
 // end asks for the linearizable bounds.
 func (r *reader) end(l *ledger) {
-	n := r.w.anyLeader(l.group)
-	if n == nil {
-		return
+	if n := r.w.anyLeader(l.group); n != nil {
+		r.endAt(n, l)
 	}
+}
+
+func (r *reader) endAt(n *node, l *ledger) {
 	call := &endCall{r: r, l: l, ref: l.past.End(int64(r.w.now), r.id), node: n, life: n.life}
 	r.w.after(r.w.between(time.Millisecond/10, clientDelayMax), func() {
 		if n.alive(call.life) {

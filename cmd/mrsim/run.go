@@ -40,6 +40,7 @@ func run(seed uint64, say func(string)) result {
 	w.heal()
 	w.tidy()
 	w.emptied()
+	w.minutes()
 	w.drill()
 	windows := w.judge()
 	w.networkFaults()
@@ -108,6 +109,7 @@ func (w *world) work() {
 	w.unleash()
 	w.changeNodes()
 	w.alterTopics()
+	w.deleteTopics()
 	w.after(w.between(0, w.shape.duration), func() { w.requestTopic(1+w.rnd.IntN(3), 3) })
 	w.until(w.now + w.shape.duration)
 }
@@ -211,6 +213,9 @@ func (w *world) pending() string {
 	for _, r := range w.requests {
 		if r.topic == 0 {
 			return fmt.Sprintf("topic %s is not created", r.create.GetName())
+		}
+		if r.deleting && !r.deleted {
+			return fmt.Sprintf("topic %d, %s, is not deleted", r.topic, r.create.GetName())
 		}
 	}
 	for _, g := range w.groups() {

@@ -58,7 +58,11 @@ func (n *node) promisesSnapshot(req *raftv1.InstallSnapshotRequest, resp *raftv1
 	if !resp.GetSuccess() {
 		return
 	}
-	s, err := store.Inspect(n.mem.Synced(), raftcore.GroupID(req.GetHeader().GetGroupId()))
+	g := raftcore.GroupID(req.GetHeader().GetGroupId())
+	s, err := store.Inspect(n.mem.Synced(), g)
+	if n.deletesReplica(g, raftcore.ReplicaID(req.GetHeader().GetToReplica())) {
+		return
+	}
 	if err != nil || s.Term < resp.GetTerm() || uint64(s.Last) < resp.GetMatchIndex() || uint64(s.Commit) < req.GetLastIncludedIndex() {
 		n.w.violate("a snapshot acknowledged before it is durable", "node %d, group %d acknowledges a snapshot at %d and a log to %d in term %d; its disk has %+v (%v)",
 			n.id, req.GetHeader().GetGroupId(), req.GetLastIncludedIndex(), resp.GetMatchIndex(), resp.GetTerm(), s, err)

@@ -131,7 +131,7 @@ func farm(o options, take func(result) bool) error {
 // work keeps one worker process busy. A worker that dies names the seed that it was at.
 func work(o options, seeds <-chan uint64, results chan<- result) error {
 	cmd := exec.Command(cmp.Or(o.binary, os.Args[0]), "-worker", "-bug", o.bug)
-	cmd.Env = append(os.Environ(), workerEnv+"=1", "GOMAXPROCS=2") // one for the world, one for the collector
+	cmd.Env = append(os.Environ(), workerEnv+"=1", "GOMAXPROCS=2", "GOGC=400") // one for the world, one for the collector, which runs seldom: a world is small and short
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -72,12 +72,14 @@ func (n *node) status(g raftcore.GroupID) *actors.Status {
 	return h.Board.Load()
 }
 
-// groups are the metadata group and all partitions, ascending.
+// groups are the metadata group and all partitions but those that are being deleted, ascending.
 func (w *world) groups() []raftcore.GroupID {
 	all := []raftcore.GroupID{raftcore.MetadataGroup}
 	for _, r := range w.requests {
 		for _, l := range r.ledgers {
-			all = append(all, l.group)
+			if !l.deleting {
+				all = append(all, l.group)
+			}
 		}
 	}
 	return all
@@ -90,12 +92,20 @@ type topicRequest struct {
 	create  *metav1.CreateTopic
 	topic   uint64
 	ledgers []*ledger
+	then    func() // when it is there
+
+	deleting, deleted bool
+	shown             map[shownBy]bool // false again: it was there, and is not any more
 }
 
 func (w *world) requestTopic(partitions, replicas int) *topicRequest {
-	r := &topicRequest{w: w, number: len(w.requests) + 1}
+	return w.requestNamed("topic-"+string(rune('a'+len(w.requests))), partitions, replicas, nil)
+}
+
+func (w *world) requestNamed(name string, partitions, replicas int, then func()) *topicRequest {
+	r := &topicRequest{w: w, number: len(w.requests) + 1, then: then, shown: map[shownBy]bool{}}
 	id := binary.BigEndian.AppendUint64(make([]byte, metadata.RequestIDBytes-8), uint64(r.number))
-	r.create = &metav1.CreateTopic{Name: "topic-" + string(rune('a'+len(w.requests))), Partitions: uint32(partitions), Replicas: uint32(replicas), RequestId: id,
+	r.create = &metav1.CreateTopic{Name: name, Partitions: uint32(partitions), Replicas: uint32(replicas), RequestId: id,
 		Config: drawRetention(w.rnd)}
 	w.requests = append(w.requests, r)
 	r.ask()
@@ -135,9 +145,13 @@ func (r *topicRequest) created(t *metav1.Topic) {
 		w.logs[g] = l
 		r.ledgers = append(r.ledgers, l)
 	}
+	if r.then != nil {
+		r.then()
+	}
 }
 
-// watchTopics holds the metadata that a node shows against what clients were told: what is created stays.
+// watchTopics holds the metadata that a node shows against what clients were told: what is created stays,
+// and what is deleted stays so.
 func (w *world) watchTopics(n *node) {
 	meta := n.core.Table().Meta
 	if n.meta == any(meta) {
@@ -152,6 +166,7 @@ func (w *world) watchTopics(n *node) {
 		seen[string(t.GetRequestId())] = t.GetTopicId()
 	}
 	for _, r := range w.requests {
+		r.watchDeletion(n, seen[string(r.create.GetRequestId())] != 0)
 		if id, ok := seen[string(r.create.GetRequestId())]; ok && r.topic != 0 && id != r.topic {
 			w.violate("a topic changes", "node %d: request %d has topic %d, its client was told %d", n.id, r.number, id, r.topic)
 		}

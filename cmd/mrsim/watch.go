@@ -115,6 +115,7 @@ func (w *world) watchLeader(n *node, s *actors.Status) {
 	w.leaders[at] = leader{n.id, n.life}
 	w.mix(n.id, uint64(s.Group), s.Term)
 	w.tell("node %d leads group %d in term %d, from index %d", n.id, s.Group, s.Term, s.Last)
+	w.strikeStale(n, s.Group)
 	w.strikeElected(n, s)
 }
 
@@ -127,10 +128,8 @@ func (w *world) watchDeposed(n *node, last, s *actors.Status) {
 	if last == nil || last.Role != raftcore.Leader || s.Role == raftcore.Leader || s.Term != last.Term || w.faulty && w.shape.lossPerMille+w.shape.latePerMille > 0 || w.now-w.connected < steady || !n.disk.sound() {
 		return
 	}
-	for _, count := range w.cuts { // any of them, in any order
-		if count > 0 {
-			return
-		}
+	if w.cutNow() {
+		return
 	}
 	if !slices.Contains(s.VoterIDs, s.Replica) {
 		return // it has left the group
@@ -229,9 +228,13 @@ func (n *node) promises(env *raftv1.Envelope) {
 
 // deletes says that the commit which released a message has also deleted its replica, as it was ordered to.
 func (n *node) deletes(env *raftv1.Envelope) bool {
+	return n.deletesReplica(raftcore.GroupID(env.GetGroupId()), raftcore.ReplicaID(env.GetFromReplica()))
+}
+
+func (n *node) deletesReplica(group raftcore.GroupID, replica raftcore.ReplicaID) bool {
 	groups, err := store.Groups(n.mem.Synced())
 	return err == nil && slices.ContainsFunc(groups, func(g store.StoredGroup) bool {
-		return uint64(g.Group) == env.GetGroupId() && (g.Tombstone || uint64(g.Replica) > env.GetFromReplica())
+		return g.Group == group && (g.Tombstone || g.Replica > replica)
 	})
 }
 

@@ -16,16 +16,17 @@ import (
 
 // world is one simulated cluster with its clients, from a seed. It runs in one goroutine.
 type world struct {
-	seed   uint64
-	rnd    *rand.Rand
-	now    time.Duration
-	events eventHeap
-	count  uint64 // of events scheduled: those of one moment keep their order
-	ready  []runnable
-	net    *transport.Inproc
-	nodes  []*node
-	cuts   map[[2]uint64]int // how many faults cut a direction now
-	era    int               // counts the times that all cuts were healed at once
+	seed    uint64
+	rnd     *rand.Rand
+	now     time.Duration
+	events  eventHeap
+	count   uint64 // of events scheduled: those of one moment keep their order
+	ready   []runnable
+	net     *transport.Inproc
+	nodes   []*node
+	cuts    map[[2]uint64]int // how many faults cut a direction now
+	cutEras map[[2]uint64]int // how often all of them were healed at once
+	era     int               // counts the times that all cuts were healed at once
 	// connected is since when nothing has been cut.
 	connected time.Duration
 
@@ -110,7 +111,7 @@ func (e entropy) Read(p []byte) (int, error) {
 func newWorld(seed uint64, say func(string)) *world {
 	crand.Reader = entropy{rand.New(rand.NewPCG(seed, 2))}
 	w := &world{
-		seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), say: say, trace: fnvOffset, cuts: map[[2]uint64]int{},
+		seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)), say: say, trace: fnvOffset, cuts: map[[2]uint64]int{}, cutEras: map[[2]uint64]int{},
 		logs: map[raftcore.GroupID]*ledger{}, leaders: map[reign]leader{}, votes: map[reign]raftcore.ReplicaID{}, hashes: map[applied]hashAt{}, starts: map[applied]startAt{}, granted: map[int64]bool{},
 		lives: map[replicaKey]uint64{}, buried: map[replicaKey]bool{}, filled: map[replicaKey]bool{}, members: map[raftcore.GroupID]*actors.Status{}, settled: map[raftcore.GroupID]*actors.Status{},
 	}

@@ -35,9 +35,12 @@ var rooms = []room{
 	{at: "raftcore/partition", ours: "raftcore raftcore/store proto/..."},
 	{at: "raftcore/metadata", ours: "raftcore raftcore/store proto/..."},
 	{at: "actors", ours: "raftcore/... proto/..."},
-	{at: "transport", ours: "proto/..."},
-	{at: "router", ours: "actors raftcore/... proto/...", tests: "transport"},
-	{at: "node", ours: "proto/... raftcore/... actors router transport node/tracing", tests: "client"},
+	{at: "transport", ours: "proto/... transport/guard", tests: "transport/guard/guardtest"},
+	// In front of both servers of a node, so below both rooms that have one.
+	{at: "transport/guard", ours: "", tests: "proto/... transport/guard/guardtest"},
+	{at: "transport/guard/guardtest", ours: ""}, // a client for tests only
+	{at: "router", ours: "actors raftcore/... proto/... transport/guard", tests: "transport transport/guard/guardtest"},
+	{at: "node", ours: "proto/... raftcore/... actors router transport transport/guard node/tracing", tests: "client transport/guard/guardtest"},
 	{at: "node/tracing", ours: "proto/..."},
 	{at: "client", ours: "proto/...", tests: "node client/clienttest"}, // its Example starts a node
 	{at: "client/clienttest", ours: "proto/..."},                       // a fake server, for tests only
@@ -72,7 +75,7 @@ var fences = []fence{
 		because: "store is the only room that touches disk; node may hand it a file system"},
 	{imports: "go.opentelemetry.io/otel/...", only: "node/...", tests: true,
 		because: "the rooms have a narrow tracer of their own, which the simulator leaves out"},
-	{imports: "google.golang.org/grpc/...", only: "proto/... transport router node client/... cmd/...",
+	{imports: "google.golang.org/grpc/...", only: "proto/... transport/... router node client/... cmd/...",
 		because: "the core and the actors know nothing of RPC"},
 }
 

@@ -232,7 +232,7 @@ func checkOpened(t *testing.T, w *world) {
 func checkState(t *testing.T, m *Machine) {
 	s := m.State()
 	for i, n := range s.Nodes() {
-		if err := validateStore(n); err != nil || i > 0 && n.GetNodeId() <= s.Nodes()[i-1].GetNodeId() {
+		if err := ValidateStore(n); err != nil || i > 0 && n.GetNodeId() <= s.Nodes()[i-1].GetNodeId() {
 			t.Errorf("node %v: %v", n, err)
 		}
 	}

@@ -58,18 +58,19 @@ func validateConfig(c *metav1.TopicConfig) error {
 	return nil
 }
 
-func validateNode(n *metav1.Node) error {
+// ValidateNode reports the first field of a registration that is missing or out of range.
+func ValidateNode(n *metav1.Node) error {
 	switch {
 	case n.GetNodeId() == 0:
 		return invalid("node_id", "must not be 0")
 	case n.GetStartNumber() == 0:
 		return invalid("start_number", "must not be 0")
 	}
-	return validateStore(n)
+	return ValidateStore(n)
 }
 
-// validateStore checks what a node knows of itself before it has an id.
-func validateStore(n *metav1.Node) error {
+// ValidateStore checks what a node knows of itself before it has an id.
+func ValidateStore(n *metav1.Node) error {
 	if n.GetStoreId() == "" {
 		return invalid("store_id", "must not be empty")
 	}

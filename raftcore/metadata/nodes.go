@@ -14,7 +14,7 @@ import (
 // registerNode records a start of a node. Once the voters of the metadata group are recorded, all others come
 // by joinNode: nobody becomes a member by claiming an id.
 func (m *Machine) registerNode(n *metav1.Node, b *store.Batch) raftcore.Outcome {
-	if err := validateNode(n); err != nil {
+	if err := ValidateNode(n); err != nil {
 		return refused(err)
 	}
 	known, ok := m.state.Node(raftcore.NodeID(n.GetNodeId()))
@@ -83,7 +83,7 @@ func (m *Machine) putVoters(nodes []uint64, b *store.Batch) {
 
 // joinNode makes a node a member under a new id; the same store gets the same one.
 func (m *Machine) joinNode(n *metav1.Node, b *store.Batch) raftcore.Outcome {
-	if err := validateStore(n); err != nil {
+	if err := ValidateStore(n); err != nil {
 		return refused(err)
 	}
 	for _, known := range m.state.nodes {

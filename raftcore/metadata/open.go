@@ -103,7 +103,7 @@ func (m *Machine) loadNode(ids []uint64, value []byte) error {
 	if err := decode(value, n); err != nil {
 		return err
 	}
-	if err := validateStore(n); err != nil || n.GetNodeId() == 0 || !slices.Equal(ids, []uint64{n.GetNodeId()}) {
+	if err := ValidateStore(n); err != nil || n.GetNodeId() == 0 || !slices.Equal(ids, []uint64{n.GetNodeId()}) {
 		return corrupt("node %d under the key of node %d: %v", n.GetNodeId(), ids, err)
 	} // start number 0: joined, and not started since
 	m.state.nodes = append(m.state.nodes, n)

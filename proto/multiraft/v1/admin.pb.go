@@ -1856,7 +1856,7 @@ func (x *DescribeGroupResponse) GetReplicas() []*ReplicaStatus {
 // NodeStatusRequest asks for all groups or some.
 type NodeStatusRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only these; empty = all.
+	// Only these, at most 100000; empty = all.
 	GroupIds      []uint64 `protobuf:"varint,1,rep,packed,name=group_ids,json=groupIds,proto3" json:"group_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1077,7 +1077,8 @@ func (*ReadRequest_Position) isReadRequest_From() {}
 
 func (*ReadRequest_TimestampMs) isReadRequest_From() {}
 
-// ReadResponse is a run of committed records. The first response has no batches: it tells the bounds.
+// ReadResponse is a run of committed records. The first response has no batches: it tells the bounds. Later ones
+// without batches repeat them: the node waits until a client that is behind has taken what came before.
 type ReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Record batches, Kafka format 2, with their base offsets. The first may begin before the offset asked

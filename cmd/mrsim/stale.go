@@ -1,0 +1,83 @@
+package main
+
+import (
+	"slices"
+	"time"
+
+	"github.com/multiraftd/multiraftd/raftcore"
+)
+
+// staleMille is how often two leaders of a group are led into temptation.
+const staleMille = 500
+
+// strikeStale is for when a group has a new leader and the old one has not heard of it: in a while the old one sees all
+// the others again, which know better, but not the new one; and readers ask it for the end just then.
+func (w *world) strikeStale(n *node, g raftcore.GroupID) {
+	old := w.staleLeader(n, g)
+	if old == nil || !w.faulty || !w.chance(staleMille) {
+		return
+	}
+	w.fire(staleMet, "node %d, which led group %d, is to meet all but node %d", old.id, g, n.id)
+	meet := w.between(0, electionTimeout/2)
+	w.cut(old.id, n.id, meet+electionTimeout)
+	w.cut(n.id, old.id, meet+electionTimeout)
+	w.after(meet, func() {
+		for _, m := range w.nodes {
+			if m != old && m != n {
+				w.reconnect(old.id, m.id)
+				w.reconnect(m.id, old.id)
+			}
+		}
+	})
+	w.askForEnds(old, g, meet+50*time.Millisecond, 1)
+}
+
+// leaveInTheDark lets a leader that hands over hear nothing of its successor, nor be heard by others who would answer
+// it. What they sent before still arrives, late.
+func (w *world) leaveInTheDark(old *node, successor uint64, g raftcore.GroupID) {
+	d := w.between(electionTimeout/2, 2*electionTimeout)
+	w.fire(staleLeft, "node %d, which hands group %d over to node %d, hears nothing of it for %v", old.id, g, successor, d)
+	for _, m := range w.nodes {
+		switch m.id {
+		case old.id:
+		case successor:
+			w.cut(successor, old.id, d)
+		default:
+			w.cut(old.id, m.id, d)
+		}
+	}
+	w.askForEnds(old, g, d, 5)
+}
+
+// askForEnds lets each reader ask one node for the end of a partition several times within a while.
+func (w *world) askForEnds(n *node, g raftcore.GroupID, within time.Duration, times int) {
+	for _, r := range w.readers {
+		i := slices.IndexFunc(r.logs, func(l *ledger) bool { return l.group == g })
+		for range times {
+			if i >= 0 && !r.stopped {
+				w.after(w.between(0, within), func() { r.endAt(n, r.logs[i]) })
+			}
+		}
+	}
+}
+
+// staleLeader returns a node that leads a group in an earlier term than n, as far as it knows.
+func (w *world) staleLeader(n *node, g raftcore.GroupID) *node {
+	for _, m := range w.nodes {
+		if s := m.status(g); m != n && s != nil && s.Role == raftcore.Leader && s.Term < n.status(g).Term {
+			return m
+		}
+	}
+	return nil
+}
+
+// reconnect ends whatever holds a direction closed.
+func (w *world) reconnect(from, to uint64) {
+	at := [2]uint64{from, to}
+	if w.cuts[at] > 0 {
+		w.net.Heal(from, to)
+		w.connected = w.now
+	}
+	w.cuts[at] = 0
+	w.cutEras[at]++
+}
