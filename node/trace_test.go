@@ -333,23 +333,36 @@ func TestAnElectionIsATraceOverTheCandidateAndItsVotersUntilTheGroupHasALeaderTh
 		return ""
 	}
 	c.until("an election of the group", func() bool { return won() != "" })
-	// Pre-votes of both others, then votes, and the entry with which the leader opens its term.
-	tree := c.spans(won(), map[string]int{trace.SpanElection: 1, trace.SpanVote: 4, trace.SpanReceive: 6, trace.SpanReplicate: 2, trace.SpanCommit: 1, trace.SpanApply: 1})
-	leader, voters := node(tree.named(trace.SpanElection)[0]), map[int64]bool{}
-	for _, s := range tree.named(trace.SpanReceive) {
-		voters[node(s)] = true
-	}
-	if leader != int64(part.GetLeader()) || len(voters) != 2 || voters[leader] {
-		t.Errorf("node %d has won and %v were asked; node %d leads", leader, voters, part.GetLeader())
-	}
-	for _, s := range tree.all {
-		if parent := s.Parent().SpanID(); parent.IsValid() && tree.byID[parent] == nil {
-			t.Errorf("%q has a parent that is not there", s.Name())
+	var tree *spanTree
+	c.until("a whole trace of the election", func() bool {
+		tree = newSpanTree(won(), c.exporter.GetSpans().Snapshots())
+		return tree.missing(map[string]int{trace.SpanElection: 1, trace.SpanCommit: 1, trace.SpanApply: 1, trace.SpanReplicate: 2}) == "" && !tree.orphaned() &&
+			len(tree.named(trace.SpanAnswer)) > 3 // to pre-votes and votes, and of the first entry, on the other nodes
+	})
+	leader, granted := node(tree.named(trace.SpanElection)[0]), map[string]bool{}
+	for _, v := range tree.named(trace.SpanVote) {
+		if attr(v, trace.AttrResult) == "granted" {
+			granted[attr(v, trace.AttrPreVote)] = true
 		}
+	}
+	for _, s := range tree.named(trace.SpanReceive) {
+		if node(s) == leader {
+			t.Error("the leader was asked by itself")
+		}
+	}
+	if leader != int64(part.GetLeader()) || !granted["true"] || !granted["false"] {
+		t.Errorf("node %d has won with pre-votes and votes %v; node %d leads", leader, granted, part.GetLeader())
 	}
 	if t.Failed() {
 		t.Logf("the trace has\n%s", tree)
 	}
+}
+
+// orphaned says whether a parent is missing.
+func (tree *spanTree) orphaned() bool {
+	return slices.ContainsFunc(tree.all, func(s sdktrace.ReadOnlySpan) bool {
+		return s.Parent().SpanID().IsValid() && tree.byID[s.Parent().SpanID()] == nil
+	})
 }
 
 func (c *tracedCluster) until(what string, done func() bool) {
