@@ -377,3 +377,28 @@ func (c *tracedCluster) until(what string, done func() bool) {
 		}
 	}
 }
+
+func TestASnapshotIsATraceOverItsSenderAndItsReceiver(t *testing.T) {
+	exporter := &memory{tracetest.NewInMemoryExporter()}
+	a := newAway(t, func(a *away) { a.tracing = tracing.Config{Exporter: exporter} })
+	g, _ := a.leftBehind("t")
+	a.wantBack(g)
+	var tree *spanTree
+	a.until("a whole trace of the snapshot", func() bool {
+		for _, s := range exporter.GetSpans().Snapshots() {
+			if s.Name() == trace.SpanSnapshot && s.Status().Description == "" && attr(s, trace.AttrGroup) == fmt.Sprint(g) {
+				tree = newSpanTree(s.SpanContext().TraceID().String(), exporter.GetSpans().Snapshots())
+				return tree.missing(map[string]int{trace.SpanSnapshot: 1, trace.SpanSnapshotIn: 1, trace.SpanInstall: 1}) == ""
+			}
+		}
+		return false
+	})
+	out, in, install := tree.named(trace.SpanSnapshot)[0], tree.named(trace.SpanSnapshotIn)[0], tree.named(trace.SpanInstall)[0]
+	chain(t, out, in, install)
+	if node(in) != 3 || node(install) != 3 || node(out) == 3 || in.Parent().SpanID() != out.SpanContext().SpanID() || install.Parent().SpanID() != out.SpanContext().SpanID() {
+		t.Errorf("the trace is\n%s", tree)
+	}
+	if n := attr(out, trace.AttrChunks); n == "" || n == "0" {
+		t.Errorf("%q chunks", n)
+	}
+}

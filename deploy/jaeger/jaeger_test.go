@@ -23,7 +23,9 @@ type rig struct {
 	cluster *localcluster.Cluster
 }
 
-func newRig(t *testing.T, flags ...string) *rig {
+func newRig(t *testing.T, flags ...string) *rig { return newRigWithJoiners(t, 0, flags...) }
+
+func newRigWithJoiners(t *testing.T, joiners int, flags ...string) *rig {
 	t.Helper()
 	bin := os.Getenv("JAEGER_TEST_BIN")
 	if bin == "" {
@@ -37,7 +39,7 @@ func newRig(t *testing.T, flags ...string) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.jaeger.Close)
-	if r.cluster, err = localcluster.New(localcluster.Config{Bin: bin, Dir: t.TempDir(), Flags: append([]string{"--otlp-endpoint", r.jaeger.OTLP}, flags...)}); err != nil {
+	if r.cluster, err = localcluster.New(localcluster.Config{Bin: bin, Dir: t.TempDir(), Joiners: joiners, Flags: append([]string{"--otlp-endpoint", r.jaeger.OTLP}, flags...)}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -378,4 +380,56 @@ func TestAChangeOfLeaderIsATraceWithTheVotesAndTheNewLeadersFirstEntry(t *testin
 		t.Errorf("spans of nodes %v, granted pre-votes and votes %v; node %d was killed", nodes, granted, old)
 	}
 	t.Logf("the change of leader:\n%s", tree(found))
+}
+
+func TestAMoveIsATraceWithItsMembershipChanges(t *testing.T) {
+	r := newRigWithJoiners(t, 1)
+	r.ctl("topic", "create", "orders", "--partitions", "1", "--replicas", "3")
+	if err := r.cluster.Start(4); err != nil {
+		t.Fatal(err)
+	}
+	r.until(func() string {
+		if out := r.ctl("node", "list", "-o", "json"); !strings.Contains(out, `"id":4`) {
+			return "node 4 is no member: " + out
+		}
+		return ""
+	}, func() string { return r.cluster.Tail(4) })
+	leader, _, err := r.cluster.Leader(r.ctx, "orders", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := []string{"4"} // in the place of a follower
+	for id := 1; id <= 3; id++ {
+		if id == leader || len(to) < 2 {
+			to = append(to, fmt.Sprint(id))
+		}
+	}
+	for id := 3; len(to) < 3; id-- {
+		if !slices.Contains(to, fmt.Sprint(id)) {
+			to = append(to, fmt.Sprint(id))
+		}
+	}
+	r.ctl("partition", "move", "orders", "0", "--to", strings.Join(to, ","))
+	var found []Span
+	r.until(func() string {
+		traces, err := r.jaeger.Find(r.ctx, "multiraftd", "move")
+		if err != nil {
+			return err.Error()
+		}
+		for _, spans := range traces {
+			found = spans
+			if spans[0].Tags["multiraft.group"] == "2" && count(spans, "membership change") >= 3 && orphans(spans) == nil {
+				return ""
+			}
+		}
+		return fmt.Sprintf("no whole trace of a move; of the latest: orphans %v", orphans(found))
+	}, func() string { return "the partition has been moved; there is\n" + tree(found) })
+	nodes := map[string]bool{}
+	for _, s := range found {
+		nodes[s.Node] = true
+	}
+	if !nodes["4"] {
+		t.Errorf("nothing of node 4, only of %v", nodes)
+	}
+	t.Logf("the move:\n%s", tree(found))
 }
