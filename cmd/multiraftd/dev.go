@@ -65,6 +65,7 @@ func (o *devOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		o.dataDir = dir
 	}
+	tracing.LogErrors(logger)
 	begin := time.Now()
 	nodes, err := o.start(ctx, logger)
 	if err != nil {

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -55,6 +58,19 @@ func newExporter(ctx context.Context, c Config) (*exporter, error) {
 	p := sdktrace.NewTracerProvider(sdktrace.WithResource(res), sdktrace.WithSampler(sdktrace.AlwaysSample()),
 		sdktrace.WithIDGenerator(ids{}), sdktrace.WithBatcher(to, batch...))
 	return &exporter{p, p.Tracer(scope, oteltrace.WithInstrumentationVersion(c.Version))}, nil
+}
+
+// LogErrors makes what goes wrong with exports lines of a log: the first of its kind a warning, the same again only at
+// debug level. It is for the whole process.
+func LogErrors(l *slog.Logger) {
+	var last atomic.Pointer[string]
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		text, level := err.Error(), slog.LevelDebug
+		if before := last.Swap(&text); before == nil || *before != text {
+			level = slog.LevelWarn
+		}
+		l.Log(context.Background(), level, "exporting traces", "err", err)
+	}))
 }
 
 // exports says whether there is an endpoint.

@@ -1,12 +1,17 @@
 package tracing
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
@@ -191,5 +196,16 @@ func TestACollectorThatDoesNotAnswerHoldsUpNothingButTheEndAndThatNotForLong(t *
 	defer cancel()
 	if err := tr.Close(ctx); err == nil {
 		t.Error("all was exported to nobody")
+	}
+}
+
+func TestWhatGoesWrongWithExportsIsALineOfTheLogOnce(t *testing.T) {
+	var out bytes.Buffer
+	LogErrors(slog.New(slog.NewTextHandler(&out, nil)))
+	for _, text := range []string{"refused", "refused", "late"} {
+		otel.Handle(errors.New(text))
+	}
+	if got := strings.Count(out.String(), "level=WARN"); got != 2 || strings.Count(out.String(), "refused") != 1 {
+		t.Errorf("%s", &out)
 	}
 }

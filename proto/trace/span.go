@@ -51,7 +51,8 @@ type Span struct {
 	Links   []Context
 	Failure string // empty = it went well
 
-	sink Sink
+	sink  Sink
+	ended bool
 }
 
 // New returns a span that has begun. Its sink hears of its end.
@@ -77,7 +78,7 @@ func (s *Span) As(k Kind) *Span {
 
 // Set adds attributes, and returns the span.
 func (s *Span) Set(attrs ...Attr) *Span {
-	if s != nil {
+	if s != nil && !s.ended {
 		s.Attrs = append(s.Attrs, attrs[:min(len(attrs), attrsMax-len(s.Attrs))]...)
 	}
 	return s
@@ -85,7 +86,7 @@ func (s *Span) Set(attrs ...Attr) *Span {
 
 // Link names spans of this or another trace that this one has to do with.
 func (s *Span) Link(to ...Context) {
-	if s == nil {
+	if s == nil || s.ended {
 		return
 	}
 	for _, c := range to {
@@ -97,19 +98,20 @@ func (s *Span) Link(to ...Context) {
 
 // Fail says why the operation did not do what it was for. nil changes nothing.
 func (s *Span) Fail(err error) {
-	if s != nil && err != nil {
+	if s != nil && !s.ended && err != nil {
 		s.Failure = err.Error()
 	}
 }
 
-// End ends the span. Ending it again does nothing.
+// End ends the span. Ending it again does nothing, and neither does anything else from then on.
 func (s *Span) End() {
-	if s == nil || s.sink == nil {
+	if s == nil || s.ended {
 		return
 	}
-	sink := s.sink
-	s.sink = nil
-	sink.Ended(s)
+	s.ended = true
+	if s.sink != nil {
+		s.sink.Ended(s)
+	}
 }
 
 // Carried is a context on its way to another node beside a message: that of the entry at Index, or, with index 0, of

@@ -65,6 +65,8 @@ func TestASpanEndsOnceAndHoldsABoundedNumberOfThings(t *testing.T) {
 	s.Fail(nil)
 	s.Fail(errors.New("broken"))
 	s.End()
+	s.Set(Number("late", 1)).Link(Context{TraceID: [16]byte{9}, SpanID: [8]byte{9}})
+	s.Fail(errors.New("late"))
 	s.End()
 	if len(k.spans) != 1 || len(s.Attrs) != attrsMax || len(s.Links) != linksMax || s.Failure != "broken" {
 		t.Errorf("ended %d times, %d attributes, %d links, failure %q", len(k.spans), len(s.Attrs), len(s.Links), s.Failure)
