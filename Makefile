@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint lint-format lint-code lint-proto lint-cross gen demo bench chaos test-deploy sim sim-selftest hostile fuzz clean deps
+.PHONY: help build run test test-deploy test-jaeger jaeger lint lint-format lint-code lint-proto lint-cross gen demo bench chaos sim sim-selftest hostile fuzz clean deps
 
 export PATH := $(PATH):/usr/local/go/bin
 # We stamp the version ourselves: Go's own stamping fails where git refuses to look into a checkout of another user.
@@ -32,6 +32,22 @@ run: build ## three nodes in one process; prints what to type next
 test: deps ## every fuzz target for 2 s, then all tests under the race detector (ARGS='-run X -v' for some tests only)
 	@$(if $(ARGS),,deploy/tools/fuzz 2s fresh)
 	go test -race -timeout 15m $(ARGS) ./...
+
+# The query API of Jaeger, without its web page, which is not in the module. The checksum database lacks versions that
+# it needs, of these two prefixes; deploy/tools/jaeger/go.sum has the sums of all.
+bin/jaeger: deploy/tools/jaeger/go.mod deploy/tools/jaeger/go.sum
+	@mkdir -p bin
+	GONOSUMDB='go.opentelemetry.io/*,github.com/open-telemetry/*' CGO_ENABLED=0 \
+		go -C deploy/tools/jaeger build -trimpath -o ../../../bin/jaeger github.com/jaegertracing/jaeger/cmd/all-in-one
+
+jaeger: deps bin/jaeger ## Jaeger on loopback: OTLP on 127.0.0.1:4317, its query API on 127.0.0.1:16686 (the first time it is built: minutes)
+	@echo "multiraftd start ... --otlp-endpoint http://127.0.0.1:4317; then mrctl trace ID --jaeger http://127.0.0.1:16686"
+	@exec bin/jaeger --collector.otlp.grpc.host-port 127.0.0.1:4317 --collector.otlp.http.host-port 127.0.0.1:4318 \
+		--collector.grpc-server.host-port 127.0.0.1:14250 --collector.http-server.host-port 127.0.0.1:14268 \
+		--query.http-server.host-port 127.0.0.1:16686 --query.grpc-server.host-port 127.0.0.1:16685 --admin.http.host-port 127.0.0.1:14269
+
+test-jaeger: build deps bin/jaeger ## traces of three real processes, as a real Jaeger has them
+	JAEGER_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 5m -v ./deploy/jaeger $(ARGS)
 
 lint: lint-format lint-code lint-proto lint-cross ## gofmt, vet, staticcheck, layer rules, buf, generated code, builds for other systems
 	@echo "lint: clean"

@@ -5,6 +5,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
@@ -19,6 +20,8 @@ type LogWriterConfig struct {
 	// acknowledged from then on.
 	OnFailure func(error)
 	Counters  *Counters
+	// Tracing observes; its zero value does not.
+	Tracing Tracing
 }
 
 // LogWriter is the actor that owns the disk's write side. It drains the writes of all groups into one batch,
@@ -97,7 +100,11 @@ func (l *LogWriter) commit(ws []*Write) (err error) {
 		}
 	}()
 	sync, appends, entries := false, uint64(0), 0
+	var fsync *trace.Span
 	for _, w := range ws {
+		if w.traced != nil {
+			fsync = l.beginFsync(fsync, w.traced)
+		}
 		if entries += w.entries; w.Sync {
 			sync = true
 			appends++
@@ -107,6 +114,9 @@ func (l *LogWriter) commit(ws []*Write) (err error) {
 	began := c.now()
 	if err := l.cfg.Log.Commit(&l.batch, sync); err != nil {
 		return err
+	}
+	if fsync != nil {
+		endFsync(fsync, ws, appends)
 	}
 	c.Commits.Add(1)
 	c.CommitBytes.Observe(l.batch.Bytes())
@@ -123,6 +133,12 @@ func (l *LogWriter) release(ctx actor.Context, ws []*Write) {
 	for _, w := range ws {
 		l.cfg.Counters.queued(w, -1)
 		for _, out := range w.Remote {
+			if w.traced != nil {
+				if beside := append(out.beside, l.answers(w.traced, out.Env)...); beside != nil {
+					l.cfg.Tracing.Carrier.Carry(out.Node, out.Env, beside)
+					continue
+				}
+			}
 			l.cfg.Sender.Send(out.Node, out.Env)
 		}
 		for _, u := range w.unary {

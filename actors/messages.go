@@ -5,6 +5,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/metadata"
 	"github.com/multiraftd/multiraftd/raftcore/partition"
@@ -19,6 +20,10 @@ type Propose struct {
 	Payload []byte
 	Reply   ProposeReply
 	Since   int64 // when it was admitted, by Counters.Nanos; 0 = not measured
+	// Wait is the payload's time in the mailbox, in its trace; nil = it is not sampled.
+	Wait *trace.Span
+
+	proposing *trace.Span
 }
 
 // ProposeReply takes the end of a Propose. It must not block.
@@ -41,12 +46,21 @@ type Inbound struct {
 	Heartbeats []*raftv1.GroupHeartbeat
 	Envelopes  []*raftv1.Envelope
 	Done       func()
+	// Arrived are the sampled writes in them.
+	Arrived []Arrived
 }
 
 func (m *Inbound) done() {
 	if m.Done != nil {
 		m.Done()
 	}
+}
+
+// Arrived is a sampled write in an Inbound: the entry at Index, or with index 0 the message itself. Wait is its time
+// in the mailbox, and stands below what the sender traces.
+type Arrived struct {
+	Index raftcore.Index
+	Wait  *trace.Span
 }
 
 // Unary is the request of a canonical RPC, or one chunk of a snapshot: exactly one of Append, Vote and Snapshot
@@ -57,6 +71,8 @@ type Unary struct {
 	Vote     *raftv1.RequestVoteRequest
 	Snapshot *raftv1.InstallSnapshotRequest
 	Reply    UnaryReply
+	// Trace is what the caller traces; zero = nothing.
+	Trace trace.Context
 
 	msg *raftpb.Message // what stands for it in Raft, once it has been stepped
 }
@@ -154,12 +170,15 @@ type Write struct {
 
 	entries int // of Raft in the batch
 	unary   []withheld
+	traced  *tracedWrite // nil = nothing in it is sampled
 }
 
 // Outbound is a message for another node's replica.
 type Outbound struct {
 	Node raftcore.NodeID
 	Env  *raftv1.Envelope
+
+	beside []trace.Carried
 }
 
 // withheld is the answer to a Unary that waits for its Write to be durable.
@@ -214,6 +233,8 @@ type AskTransfer struct {
 func End(msg any, err error) {
 	switch m := msg.(type) {
 	case *Propose:
+		m.Wait.Fail(err)
+		m.Wait.End()
 		m.Reply.Proposed(ProposeResult{Err: err})
 	case *ReadEnd:
 		m.Reply.ReadEnd(0, 0, 0, err)

@@ -57,6 +57,8 @@ type ReplicaConfig struct {
 	// Snapshots takes snapshots for other nodes; nil = none can be sent.
 	Snapshots SnapshotSender
 	Clock     Clock
+	// Tracing observes; its zero value does not.
+	Tracing Tracing
 	// Vouch says whether a replica of this group may speak for that node though the group's own membership
 	// does not tell (rule 16). nil = the membership alone.
 	Vouch func(raftcore.ReplicaID, raftcore.NodeID) bool
@@ -166,6 +168,9 @@ type Replica struct {
 	retainIn   int              // ticks until the next look at retention
 	oldest     partition.Oldest // as of the latest look
 	truncating bool             // a truncation is proposed and has no end yet
+
+	traces traces
+	debug  bool // every RPC is logged
 }
 
 // ReplicaProps returns the Props with which a Replica is spawned. The producer has no side effects:
@@ -185,6 +190,9 @@ func (r *Replica) Receive(ctx actor.Context) {
 	case drained:
 		r.turn(ctx)
 	case *Propose:
+		if m.Wait != nil {
+			r.takeTraced(m)
+		}
 		r.proposals = append(r.proposals, m)
 	case *Inbound:
 		r.step(m)
@@ -228,6 +236,7 @@ func (r *Replica) start(ctx actor.Context) {
 	if err := r.open(); err != nil {
 		panic(fmt.Errorf("replica of group %d does not open: %w", r.cfg.Group, err))
 	}
+	r.debug = debugs(r.cfg.Logger)
 	self, root := ctx.Self(), ctx.ActorSystem().Root
 	r.tellEnded = func(m *snapshotEnded) { root.Send(self, m) }
 	if w := (&Write{Batch: new(store.Batch)}); r.log.DropStrays(w.Batch) {
@@ -279,6 +288,7 @@ func (r *Replica) openMachine() error {
 func (r *Replica) end() {
 	r.refuseAll(ErrStopped)
 	r.waiters.endAll(ErrOutcomeUnknown)
+	r.traces.lost(ErrStopped)
 	r.endTransfer(0, ErrStopped)
 	for _, e := range r.ends {
 		e.ReadEnd(0, 0, 0, ErrStopped)
@@ -308,6 +318,9 @@ func (r *Replica) refused(err error) {
 // changes nothing.
 func (r *Replica) step(m *Inbound) {
 	defer m.done()
+	if m.Arrived != nil {
+		r.traces.arrive(m.Arrived)
+	}
 	for _, h := range m.Heartbeats {
 		r.stepOne(m.From, raftcore.FromHeartbeat(h))
 	}

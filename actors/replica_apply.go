@@ -38,6 +38,9 @@ func (r *Replica) applyEntry(e *raftpb.Entry, b *store.Batch, began int64) {
 	r.state.Hash = raftcore.Chain(r.state.Hash, at, int32(e.GetType()), e.GetData())
 	r.state.Applied, r.state.AppliedTerm = at.Index, at.Term
 	r.cfg.Counters.Applied.Add(1)
+	if r.traces.entries != nil {
+		defer endAll(r.traceApply(at))
+	}
 	if e.GetType() != raftpb.EntryNormal {
 		r.applyConfChange(e)
 		return
@@ -81,6 +84,7 @@ func (r *Replica) applyConfChange(e *raftpb.Entry) {
 		return
 	}
 	r.state.ConfState, r.state.Members, r.membersChanged = cs, members, true
+	r.traceChanged(cs)
 	r.state.FollowedTarget = r.core.FollowedTarget()
 	clear(r.speakers)
 }

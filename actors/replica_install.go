@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -27,6 +28,7 @@ type incoming struct {
 	key     incomingKey
 	next    uint64 // position after what has been staged
 	idle    int    // ticks without a chunk
+	span    *trace.Span
 }
 
 // incomingKey says which snapshot it is. All that have the same one are the same bytes.
@@ -109,7 +111,11 @@ func checkChunk(req *raftv1.InstallSnapshotRequest) error {
 // beginSnapshot forgets any other: the sender that begins last is the one that Raft will hear of.
 func (r *Replica) beginSnapshot(b *store.Batch, u *Unary) {
 	key := keyOf(u.From, u.Snapshot)
+	r.incoming.end(ErrSnapshotCancelled)
 	r.incoming = &incoming{key: key, staging: r.log.Stage(b, key.at, u.msg.GetSnapshot().GetMetadata().GetConfState())}
+	if u.Trace.Valid() {
+		r.traceIncoming(r.incoming, u)
+	}
 	r.cfg.Counters.SnapshotsBegun.Add(1)
 	r.cfg.Logger.Debug("snapshot: begins to arrive", "group", r.cfg.Group, "from", u.From, "snapshot", key.id,
 		"index", key.at.Index, "term", u.msg.GetTerm())
@@ -163,7 +169,11 @@ func (r *Replica) installSnapshots(ctx actor.Context) {
 // install steps the message that stands for a whole snapshot. In force is what comes out of it in an append; when
 // Raft has no use for it, what was staged is dropped.
 func (r *Replica) install(ctx actor.Context, u *Unary) {
-	if err := r.core.Step(u.From, u.msg); err != nil {
+	err := r.core.Step(u.From, u.msg)
+	if r.debug {
+		r.logRPC(u.From, u.msg, err)
+	}
+	if err != nil {
 		u.Reply.Answered(UnaryAnswer{Err: err})
 	} else {
 		r.noteSpeaker(raftcore.ReplicaID(u.msg.GetFrom()), u.From)
@@ -182,6 +192,7 @@ func (r *Replica) install(ctx actor.Context, u *Unary) {
 func (r *Replica) dropIncoming(ctx actor.Context) {
 	w := &Write{Batch: new(store.Batch)}
 	r.log.DropStaging(w.Batch)
+	r.incoming.end(ErrSnapshotCancelled)
 	r.incoming = nil
 	r.cfg.Counters.SnapshotsDropped.Add(1)
 	ctx.Send(r.cfg.Writer, w)
@@ -206,6 +217,7 @@ func (r *Replica) ageIncoming(ctx actor.Context, ticks int) {
 // activated takes note that the snapshot in an append is in force in the log. The store follows, and then reload.
 func (r *Replica) activated(m *raftpb.Message) {
 	at := m.GetSnapshot().GetMetadata()
+	r.traceInstall(r.incoming)
 	r.incoming, r.reloading = nil, true
 	r.cfg.Counters.SnapshotsInstalled.Add(1)
 	r.cfg.Logger.Debug("snapshot: replaces the log", "group", r.cfg.Group, "index", at.GetIndex(), "generation", r.log.Generation())
@@ -224,7 +236,9 @@ func (r *Replica) reload() {
 	clear(r.speakers)
 	_, high := r.machine.Bounds()
 	r.becomeReadable(high)
-	r.cfg.Logger.Debug("snapshot: the state machine is reloaded", "group", r.cfg.Group, "applied", r.state.Applied, "end", high)
+	r.cfg.Logger.Debug("snapshot: the state machine is reloaded", withTrace(r.traces.install, "group", r.cfg.Group, "applied", r.state.Applied, "end", high)...)
+	r.traces.install.End()
+	r.traces.install = nil
 	if r.cfg.OnApplied != nil {
 		r.cfg.OnApplied(r.machine)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -22,7 +23,8 @@ type sending struct {
 	began  int64 // by Counters.Nanos
 	chunks int64 // read when idle was last 0
 	idle   int   // ticks without a chunk
-	retry  int   // it has failed: ticks until Raft is told
+	span   *trace.Span
+	retry  int // it has failed: ticks until Raft is told
 }
 
 // sendSnapshot gives the snapshot that Raft announces to m's addressee to the node's sender. The announcement itself
@@ -35,6 +37,7 @@ func (r *Replica) sendSnapshot(m *raftpb.Message) {
 	r.sending = slices.DeleteFunc(r.sending, func(s *sending) bool {
 		if s.source.to == to {
 			s.source.cancelled.Store(true)
+			s.end(ErrSnapshotCancelled)
 		}
 		return s.source.to == to
 	})
@@ -46,9 +49,12 @@ func (r *Replica) sendSnapshot(m *raftpb.Message) {
 	source.floor.Store(m.GetSnapshot().GetMetadata().GetIndex())
 	s := &sending{source: source, node: r.nodeOf(to), began: r.cfg.Counters.now()}
 	r.sending = append(r.sending, s)
+	if r.cfg.Tracing.Tracer != nil {
+		r.traceSending(s, m)
+	}
 	r.cfg.Counters.SnapshotsAnnounced.Add(1)
-	r.cfg.Logger.Debug("snapshot: the leader sends one", "group", r.cfg.Group, "to", to, "node", s.node,
-		"index", m.GetSnapshot().GetMetadata().GetIndex(), "term", m.GetTerm(), "snapshot", source.id)
+	r.cfg.Logger.Debug("snapshot: the leader sends one", withTrace(s.span, "group", r.cfg.Group, "to", to, "node", s.node,
+		"index", m.GetSnapshot().GetMetadata().GetIndex(), "term", m.GetTerm(), "snapshot", source.id)...)
 	if s.node == 0 || r.cfg.Snapshots == nil {
 		source.Ended(nil, ErrNoSnapshots)
 		return
@@ -66,6 +72,7 @@ func (r *Replica) snapshotEnded(m *snapshotEnded) {
 	s := r.sending[i]
 	r.cfg.Logger.Debug("snapshot: answered", "group", r.cfg.Group, "to", s.source.to, "snapshot", s.source.id,
 		"success", m.resp.GetSuccess(), "term", m.resp.GetTerm(), "err", m.err)
+	s.answered(m)
 	if m.resp != nil {
 		r.stepOne(s.node, raftcore.FromInstalled(s.source.to, r.log.Replica(), m.resp))
 	}
@@ -79,6 +86,9 @@ func (r *Replica) snapshotEnded(m *snapshotEnded) {
 func (r *Replica) reportSnapshot(i int, done bool) {
 	r.core.ReportSnapshot(r.sending[i].source.to, done)
 	began := r.sending[i].began
+	if !done {
+		r.sending[i].end(errNotAcknowledged)
+	}
 	r.sending = slices.Delete(r.sending, i, i+1)
 	if done {
 		r.cfg.Counters.since(&r.cfg.Counters.Snapshot, began)
@@ -114,6 +124,7 @@ func (r *Replica) ageSending(ticks int) {
 func (r *Replica) dropSending() {
 	for _, s := range r.sending {
 		s.source.cancelled.Store(true)
+		s.end(ErrSnapshotCancelled)
 	}
 	r.sending = nil
 }

@@ -25,13 +25,17 @@ func (r *Replica) steer(ticks int) {
 	}
 	var err error
 	r.steered, err = r.core.Steer(r.target)
+	if r.traces.move != nil {
+		r.traceSettled()
+	}
 	switch {
 	case errors.Is(err, raftcore.ErrNotLeader), errors.Is(err, raftcore.ErrDropped): // another turn, another try
 	case err != nil:
 		r.cfg.Logger.Error("membership change impossible", "group", r.cfg.Group, "target", r.target.ID, "err", err)
 	case r.steered.Change != nil:
 		r.cfg.Counters.Changes.Add(1)
-		r.cfg.Logger.Debug("membership change proposed", "group", r.cfg.Group, "target", r.target.ID, "change", r.steered.Change.String())
+		r.traceChange(r.steered.Change)
+		r.cfg.Logger.Debug("membership change proposed", withTrace(r.traces.change, "group", r.cfg.Group, "target", r.target.ID, "change", r.steered.Change.String())...)
 	case r.steered.Handover != 0:
 		r.beginTransfer(&Transfer{Replica: r.steered.Handover})
 	}
@@ -101,6 +105,9 @@ func (r *Replica) beginTransfer(m *Transfer) {
 	}
 	r.transfer.to, r.transfer.term, r.transfer.left = to, r.leading, r.cfg.ElectionTicks/2
 	r.cfg.Counters.Transfers.Add(1)
+	if r.cfg.Tracing.Tracer != nil {
+		r.traceTransfer(to)
+	}
 }
 
 // transferee checks what is asked for, and says whom it means.
@@ -178,6 +185,7 @@ func (r *Replica) hurryTransfer(ctx actor.Context) {
 func (r *Replica) endTransfer(to raftcore.NodeID, err error) {
 	t := r.transfer
 	r.transfer = transfer{}
+	r.traces.transferred(err)
 	if t.underWay() && err != nil {
 		r.cfg.Counters.TransfersLost.Add(1)
 	}

@@ -29,6 +29,7 @@ func (r *Replica) turn(ctx actor.Context) {
 	r.stepUnaries(ctx)
 	r.discardLate(ctx)
 	r.hurryTransfer(ctx)
+	r.traces.endTurn()
 	r.publish()
 }
 
@@ -51,6 +52,7 @@ func (r *Replica) tick(ctx actor.Context) {
 	r.steer(n)
 	r.ageSending(n)
 	r.ageIncoming(ctx, n)
+	r.ageTraces(n)
 	if r.campaigns > 0 {
 		r.campaignEarly(n)
 	}
@@ -106,6 +108,9 @@ func (r *Replica) propose() {
 	}
 	now := r.cfg.Counters.now()
 	for _, p := range r.proposals {
+		if p.proposing != nil {
+			r.traces.proposed(r.nextSeq, p.proposing)
+		}
 		r.waiters.push(r.nextSeq, waiter{p.Reply, now})
 		r.nextSeq++
 	}
@@ -121,7 +126,7 @@ func (r *Replica) dropTooLarge() {
 		if len(p.Payload) <= r.cfg.EntryBytesMax {
 			return false
 		}
-		p.Reply.Proposed(ProposeResult{Err: ErrTooLarge})
+		p.refuse(ErrTooLarge)
 		return true
 	})
 }
@@ -165,7 +170,7 @@ func (r *Replica) merge(waiting []*Propose, buf *[]byte) [][]byte {
 func (r *Replica) refuseAll(err error) {
 	for i, p := range r.proposals {
 		r.proposals[i] = nil
-		p.Reply.Proposed(ProposeResult{Err: err})
+		p.refuse(err)
 	}
 	r.proposals = r.proposals[:0]
 }
@@ -195,6 +200,9 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 		return
 	}
 	err := r.core.Step(from, m)
+	if r.debug {
+		r.logRPC(from, m, err)
+	}
 	switch {
 	case errors.Is(err, raftcore.ErrQuarantine):
 		r.fail(ErrQuarantined)
@@ -202,6 +210,9 @@ func (r *Replica) stepOne(from raftcore.NodeID, m *raftpb.Message) {
 		r.noteSpeaker(raftcore.ReplicaID(m.GetFrom()), from)
 		r.noteStored(m)
 		r.outdo(m)
+		if r.traces.active() {
+			r.noteAnswer(m)
+		}
 	}
 }
 
@@ -232,6 +243,9 @@ func (r *Replica) persisted(m *Persisted) {
 		if err := r.core.StepLocal(resp); err != nil {
 			panic(err)
 		}
+		if r.traces.entries != nil {
+			r.noteAck(resp)
+		}
 	}
 	if m.Applied {
 		r.becomeReadable(m.Readable)
@@ -250,6 +264,12 @@ func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
 			return answered
 		}
 		r.cfg.Counters.Readies.Add(1)
+		if eff.LeaderChanged && r.cfg.Tracing.Tracer != nil {
+			r.traceElection(&eff)
+		}
+		if r.traces.pending != nil || r.traces.change != nil {
+			r.placeTraces(eff.Append)
+		}
 		for _, m := range eff.Messages {
 			if u.matches(m) {
 				u.Reply.Answered(r.answerTo(u, m))
@@ -263,6 +283,7 @@ func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
 				u, answered = nil, true
 			}
 		}
+		r.traces.handedOut()
 		if eff.Apply != nil {
 			r.apply(ctx, eff.Apply)
 		}
@@ -292,6 +313,12 @@ func (r *Replica) send(m *raftpb.Message) {
 		return
 	}
 	r.noteSent(m)
+	if r.traces.active() {
+		if beside := r.beside(m); beside != nil {
+			r.cfg.Tracing.Carrier.Carry(node, raftcore.ToEnvelope(r.cfg.Group, m), beside)
+			return
+		}
+	}
 	r.cfg.Sender.Send(node, raftcore.ToEnvelope(r.cfg.Group, m))
 }
 
@@ -302,6 +329,9 @@ func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answere
 	r.log.Append(w.Batch, m)
 	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
 	w.entries, done.handed = len(m.GetEntries()), r.cfg.Counters.now()
+	if r.traces.entries != nil || r.traces.arrived != nil || r.traces.election != nil {
+		w.traced = r.tracedWrite(m)
+	}
 	if done.Activated {
 		r.activated(m)
 	}
@@ -314,7 +344,7 @@ func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answere
 			u, answered = nil, true
 		default:
 			if node := r.nodeOf(raftcore.ReplicaID(resp.GetTo())); node != 0 {
-				w.Remote = append(w.Remote, Outbound{node, raftcore.ToEnvelope(r.cfg.Group, resp)})
+				w.Remote = append(w.Remote, Outbound{Node: node, Env: raftcore.ToEnvelope(r.cfg.Group, resp), beside: r.asked(resp)})
 			} else {
 				r.cfg.Counters.UnknownMember.Add(1)
 			}
@@ -341,6 +371,9 @@ func (r *Replica) noteLeadership() {
 		return
 	}
 	r.waiters.endAll(ErrOutcomeUnknown)
+	if r.leading != 0 {
+		r.traces.lost(ErrOutcomeUnknown)
+	}
 	r.endRounds(r.notLeader())
 	r.dropSending()
 	r.timed, r.proposed = r.timed[:0], 0
@@ -348,6 +381,6 @@ func (r *Replica) noteLeadership() {
 	if leading != 0 {
 		r.campaigns = 0
 		r.cfg.Counters.LeaderStarts.Add(1)
-		r.cfg.Logger.Info("leads", "group", r.cfg.Group, "term", leading)
+		r.cfg.Logger.Info("leads", r.traces.asWinner("group", r.cfg.Group, "term", leading)...)
 	}
 }

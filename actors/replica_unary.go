@@ -40,7 +40,13 @@ func (r *Replica) stepUnary(ctx actor.Context, u *Unary) {
 	if err != nil {
 		r.refused(err)
 	} else {
+		if u.Trace.Valid() {
+			r.traces.arriveUnary(u)
+		}
 		err = r.core.Step(u.From, u.msg)
+		if r.debug {
+			r.logRPC(u.From, u.msg, err)
+		}
 	}
 	if err != nil {
 		u.Reply.Answered(UnaryAnswer{Err: err})

@@ -120,8 +120,10 @@ func newRigWith(t testing.TB, wrap func(store.KV) store.KV, change func(*Replica
 	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
 	r.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return silent }))
 	opts := []actor.PropsOption{actor.WithDispatcher(r.disp), actor.WithGuardian(StopAndReport(func(_ *actor.PID, reason any) { r.panics = append(r.panics, reason) }))}
+	var asked ReplicaConfig
+	change(&asked)
 	r.writer = r.system.Root.Spawn(LogWriterProps(LogWriterConfig{
-		Log: r.kv, Sender: r, OnFailure: func(err error) { r.failed = append(r.failed, err) }, Counters: &r.counters,
+		Log: r.kv, Sender: r, Tracing: asked.Tracing, OnFailure: func(err error) { r.failed = append(r.failed, err) }, Counters: &r.counters,
 	}, opts...))
 	gate := r.system.Root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
 		w, ok := ctx.Message().(*Write)

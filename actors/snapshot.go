@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -59,6 +60,7 @@ type SnapshotSource struct {
 	from, to raftcore.ReplicaID
 	term     uint64
 	id       uint64
+	traced   trace.Context // what the leader traces of it
 	// chunkBytes is how much goes into a chunk.
 	chunkBytes int
 	tell       func(*snapshotEnded)
@@ -105,6 +107,9 @@ func (s *SnapshotSource) Open() (*raftv1.InstallSnapshotRequest, error) {
 		ConfState: raftcore.ToConfState(s.content.State.ConfState), SnapshotId: s.id,
 	}, nil
 }
+
+// Traceparent names the span of the sending, as W3C has it; empty = it is not sampled.
+func (s *SnapshotSource) Traceparent() string { return s.traced.Traceparent() }
 
 // Chunk returns chunk i and whether it is the last. Each is asked for after those before it; again, at any time.
 func (s *SnapshotSource) Chunk(i int) (data []byte, last bool, err error) {

@@ -7,6 +7,7 @@ import (
 
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
 	"github.com/multiraftd/multiraftd/proto/recordbatch"
+	"github.com/multiraftd/multiraftd/proto/trace"
 )
 
 // Record is what is stored. Absent (nil) and empty keys and values are different. Offset is set on reading.
@@ -38,6 +39,7 @@ type Ack struct {
 	Queued    time.Time // when Append took in its first record
 	Receipt   Receipt   // if Err is nil
 	Err       error
+	TraceID   string // of its trace, in hexadecimal; empty = it is not sampled
 }
 
 // Ticket stands for one appended record.
@@ -86,6 +88,9 @@ type batch struct {
 	maybeStored bool // some attempt may have been stored
 	settled     bool // ack is final
 	followed    bool // sent while an older one was open: a gap may come of that one
+
+	span   *trace.Span // nil = not sampled
+	traced bool        // it has been decided
 
 	ack  Ack
 	done chan struct{} // closed when ack has been delivered
@@ -149,6 +154,9 @@ func (b *batch) thaw() error {
 func (b *batch) settle(r Receipt, err error) {
 	b.ack.Receipt, b.ack.Err, b.settled = r, err, true
 	b.records, b.chunk, b.encoded = nil, nil, nil
+	if b.span != nil {
+		endAppend(b.span, r, err)
+	}
 }
 
 // waiting says that the batch can be sent.

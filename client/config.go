@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/multiraftd/multiraftd/proto/trace"
 )
 
 // Limits that callers do not set.
@@ -36,6 +38,15 @@ type Config struct {
 	UnreachableTimeout time.Duration
 	// DialOptions are added to those of the client: credentials, interceptors. The default is plaintext.
 	DialOptions []grpc.DialOption
+	// Tracer begins a span for each batch of a Producer and each AppendOnce, and decides which are sampled. nil = none
+	// is; then a sampled W3C traceparent in a record's headers still reaches the nodes.
+	Tracer Tracer
+}
+
+// Tracer begins spans. It must be safe for concurrent use.
+type Tracer interface {
+	// Start begins a span below parent; without one a trace begins, if it is sampled. nil = it is not.
+	Start(name string, parent trace.Context) *trace.Span
 }
 
 // Validate reports every fault.

@@ -27,6 +27,8 @@ func (c *Client) AppendOnce(ctx context.Context, topic string, partition int, re
 	if err != nil {
 		return Receipt{}, err
 	}
+	span := c.startAppend(topic, uint32(partition), len(records))
+	item.Traceparent = span.At().Traceparent()
 	var receipt *multiraftv1.Receipt
 	err = c.do(ctx, request{op: "append", node: desc.GetPartitions()[partition].GetLeader(), timeout: answerTimeout, once: true,
 		call: func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -37,6 +39,7 @@ func (c *Client) AppendOnce(ctx context.Context, topic string, partition int, re
 			receipt = r
 			return nil
 		}})
+	endAppend(span, receiptOf(receipt), err)
 	if err != nil {
 		c.unresolve(topic)
 		return Receipt{}, err

@@ -55,8 +55,13 @@ func (p *Producer) dispatch(l *lane, b *batch, via courier, now time.Time) {
 	p.requests++
 	p.inFlight[p.requests] = b
 	l.sent(b, via, p.requests, now)
-	via.send(&multiraftv1.AppendItem{RequestId: p.requests, TopicId: p.id, Partition: l.partition,
-		Content: &multiraftv1.AppendItem_Batch{Batch: b.encoded}})
+	item := &multiraftv1.AppendItem{RequestId: p.requests, TopicId: p.id, Partition: l.partition,
+		Content: &multiraftv1.AppendItem_Batch{Batch: b.encoded}}
+	if p.client.cfg.Tracer != nil {
+		p.traceBatch(b)
+		item.Traceparent = b.span.At().Traceparent()
+	}
+	via.send(item)
 }
 
 // route finds the courier for l: to its leader's node, else to any, which will forward. Batches in flight

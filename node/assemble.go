@@ -21,6 +21,8 @@ type Parts struct {
 	// Snapshots sends snapshots to other nodes.
 	Snapshots actors.SnapshotSender
 	Clock     actors.Clock
+	// Tracing observes; its zero value does not.
+	Tracing actors.Tracing
 	// Space says how full the disk is; nil = not full.
 	Space *actors.Space
 	// Dispatcher runs all actors; nil = protoactor's default. Disk runs the LogWriter instead, if it is set: a
@@ -58,7 +60,7 @@ func Assemble(self store.Node, p Parts) *router.Core {
 	}
 	return router.StartCore(router.Config{
 		Replica: actors.ReplicaConfig{
-			Node: self.NodeID, Start: self.Start, Log: p.KV, Clock: p.Clock, Snapshots: p.Snapshots, Space: p.Space,
+			Node: self.NodeID, Start: self.Start, Log: p.KV, Clock: p.Clock, Snapshots: p.Snapshots, Space: p.Space, Tracing: p.Tracing,
 			ElectionTicks: electionTicks, EntryBytesMax: cmp.Or(p.EntryBytesMax, entryBytesMax), CacheBytes: p.CacheBytes, ChunkBytes: p.ChunkBytes, RetentionTicks: p.RetentionTicks,
 			Counters: p.ActorCounters, Core: p.CoreCounters, Logger: p.Logger,
 		},
@@ -74,7 +76,7 @@ const ElectionTicks = electionTicks
 func (n *Node) parts() Parts {
 	return Parts{
 		KV: n.kv, Sender: sender{n.peers}, Snapshots: sender{n.peers}, Space: &n.space, MetadataKeep: n.cfg.metadataKeep, Clock: wallClock{}, Dispatcher: n.cfg.Dispatcher,
-		OnFailure: n.storeFailed, Logger: n.cfg.Logger,
+		OnFailure: n.storeFailed, Logger: n.cfg.Logger, Tracing: actors.Tracing{Tracer: n.tracer, Carrier: sender{n.peers}, Seed: n.self.Cluster},
 		Controller:    actors.ControllerConfig{ReplaceAfterTicks: n.ticks(max(0, n.cfg.ReplaceAfter)), MinuteTicks: n.ticks(time.Minute)},
 		ActorCounters: &n.counters.actors, CoreCounters: &n.counters.core, RouterCounters: &n.counters.router,
 	}

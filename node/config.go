@@ -14,6 +14,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/node/tracing"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
@@ -70,6 +71,10 @@ type Config struct {
 	Insecure bool
 	// Version is shown to who asks; empty = "devel".
 	Version string
+	// Tracing says what of the traffic is traced, and where the spans go: Ratio, Endpoint, Exporter and RingSpansMax;
+	// the node fills in who it is. The zero value traces what callers sample, and what is rare, and exports only where
+	// the OTEL_* variables say so.
+	Tracing tracing.Config
 	// Logger takes what the node has to say; nil = nothing.
 	Logger *slog.Logger
 
@@ -108,6 +113,12 @@ func (c *Config) Validate() error {
 	}
 	if c.SnapshotBytesPerSecond < 0 {
 		bad("--snapshot-rate %d is negative", c.SnapshotBytesPerSecond)
+	}
+	if r := c.Tracing.Ratio; !(r >= 0 && r <= 1) {
+		bad("--trace-ratio %v is not between 0 and 1", r)
+	}
+	if err := tracing.CheckEndpoint(c.Tracing.Endpoint); err != nil {
+		bad("--otlp-endpoint %q: %v", c.Tracing.Endpoint, err)
 	}
 	if len(faults) > 0 {
 		return &UsageError{faults}

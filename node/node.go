@@ -16,6 +16,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/node/tracing"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
 	"github.com/multiraftd/multiraftd/raftcore/store"
@@ -45,6 +46,7 @@ type Node struct {
 
 	self      store.Node
 	bootID    []byte
+	tracer    *tracing.Tracer
 	peers     *transport.Transport
 	core      *router.Core
 	started   atomic.Bool // core is there; for those who may ask before
@@ -220,12 +222,15 @@ func (n *Node) joiner() func(context.Context) error {
 	return j.run
 }
 
-func (n *Node) startCore(context.Context) (err error) {
+func (n *Node) startCore(ctx context.Context) (err error) {
 	if n.self, n.bootID, err = NextStart(n.kv, n.identity()); err != nil {
 		return &StorageError{err}
 	}
 	n.setIdentity(n.self)
 	n.cfg.Logger.Info("member", "node", n.self.NodeID, "cluster", n.self.Cluster, "start", n.self.Start)
+	if err := n.startTracing(ctx); err != nil {
+		return err
+	}
 	n.core = Assemble(n.self, n.parts())
 	n.services = router.NewServices(n.servicesConfig())
 	n.life, n.stop = context.WithCancel(context.Background())
@@ -243,7 +248,7 @@ func (n *Node) ticks(d time.Duration) int { return int(d * electionTicks / n.cfg
 func (n *Node) serve(context.Context) error {
 	n.loops.Go(func() { n.tickLoop(n.life) })
 	n.loops.Go(func() { n.registrar(n.life) })
-	n.server = router.NewServer(n.clientLis, n.services)
+	n.server = router.NewTracedServer(n.clientLis, n.tracer, n.services)
 	n.server.Start()
 	n.loops.Go(func() {
 		<-n.server.Done() // after Close without an error
@@ -343,9 +348,11 @@ func (n *Node) close() error {
 		case <-time.After(failedCloseTimeout):
 			errs = append(errs, fmt.Errorf("%w after %v: it has failed", ErrStoreInUse, failedCloseTimeout))
 		}
+		n.stopTracing()
 		return errors.Join(append(errs, n.closeListeners())...)
 	}
 	errs = append(errs, <-ended)
+	n.stopTracing()
 	if n.kv != nil && n.cfg.KV == nil {
 		errs = append(errs, n.kv.Close())
 	}

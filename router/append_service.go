@@ -11,6 +11,7 @@ import (
 
 	"github.com/multiraftd/multiraftd/actors"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -37,8 +38,9 @@ type appendStream struct {
 	mu       sync.Mutex
 	lanes    map[laneKey]*lane
 	results  []*multiraftv1.AppendResult
-	open     int // slots without a result, or behind one
-	unsent   int // results that the client has not taken
+	replies  []tracedReply // of the sampled among results
+	open     int           // slots without a result, or behind one
+	unsent   int           // results that the client has not taken
 	readErr  error
 	readDone bool
 	gone     bool // the handler is returning
@@ -66,6 +68,9 @@ type slot struct {
 	next      *slot
 	requestID uint64
 	result    *multiraftv1.AppendResult
+
+	// What is traced of it; nil = it is not sampled.
+	span, forwarding, reply *trace.Span
 }
 
 // Append stores the items that a client streams.
@@ -93,7 +98,13 @@ func (st *appendStream) leave() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.gone = true
+	for _, r := range st.replies {
+		r.end(errClientGone)
+	}
+	st.replies = nil
 }
+
+var errClientGone = errors.New("the client has gone")
 
 func (st *appendStream) read() {
 	err := st.readAll()
@@ -152,6 +163,9 @@ func (st *appendStream) take(items []*multiraftv1.AppendItem) {
 	for _, it := range items {
 		sl := st.newSlot(it)
 		sl.msg.Since = since
+		if st.s.cfg.Tracing.Tracer != nil {
+			sl.span = st.s.traceAppend(it, "Append")
+		}
 		r, err := st.start(t, sl, it, now)
 		if err != nil {
 			sl.finish(nil, err)
@@ -215,7 +229,7 @@ func (st *appendStream) start(t *Table, sl *slot, it *multiraftv1.AppendItem, no
 		return Routed{}, err
 	}
 	sl.hosted, sl.bytes = r.here, int64(len(batch))
-	sl.msg.Payload, sl.msg.Reply = batch, sl
+	sl.msg.Payload, sl.msg.Reply, sl.msg.Wait = batch, sl, s.startDispatch(sl.span)
 	if err := sl.admit(now); err != nil {
 		return Routed{}, err
 	}
@@ -255,6 +269,9 @@ func (sl *slot) finish(receipt *multiraftv1.Receipt, err error) {
 	}
 	st.mu.Lock()
 	if sl.result == nil {
+		if sl.span != nil {
+			sl.answer(receipt, err)
+		}
 		sl.result = r
 		st.advance(sl.lane)
 	}
@@ -265,6 +282,9 @@ func (sl *slot) finish(receipt *multiraftv1.Receipt, err error) {
 func (st *appendStream) advance(l *lane) {
 	for l.first != nil && l.first.result != nil {
 		st.results = append(st.results, l.first.result)
+		if l.first.span != nil {
+			st.replied(l.first)
+		}
 		st.open--
 		st.unsent++
 		l.first = l.first.next
@@ -278,15 +298,9 @@ func (st *appendStream) advance(l *lane) {
 func (st *appendStream) write() error {
 	draining := st.s.draining.Done()
 	for {
-		results, done, err := st.collect()
-		for len(results) > 0 {
-			n := min(len(results), responseItemsMax)
-			resp := &multiraftv1.AppendResponse{Results: results[:n]}
-			if err := st.share.during(func() error { return st.rpc.Send(resp) }); err != nil {
-				return err
-			}
-			results = results[n:]
-			st.taken(n)
+		results, replies, done, err := st.collect()
+		if err := st.send(results, replies); err != nil {
+			return err
 		}
 		if done {
 			return err
@@ -303,6 +317,32 @@ func (st *appendStream) write() error {
 	}
 }
 
+// send sends results, and ends the replies of the sampled among them.
+func (st *appendStream) send(results []*multiraftv1.AppendResult, replies []tracedReply) (err error) {
+	for len(results) > 0 && err == nil {
+		n := min(len(results), responseItemsMax)
+		resp := &multiraftv1.AppendResponse{Results: results[:n]}
+		if err = st.share.during(func() error { return st.rpc.Send(resp) }); err == nil {
+			results = results[n:]
+			st.taken(n)
+		}
+	}
+	for _, r := range replies {
+		r.end(err)
+	}
+	return err
+}
+
+// replied keeps what is traced of a slot's reply until it is sent. st.mu is held.
+func (st *appendStream) replied(sl *slot) {
+	r := tracedReply{sl.span, sl.reply}
+	if st.gone {
+		r.end(errClientGone)
+		return
+	}
+	st.replies = append(st.replies, r)
+}
+
 // taken makes room for n more items.
 func (st *appendStream) taken(n int) {
 	st.mu.Lock()
@@ -313,21 +353,22 @@ func (st *appendStream) taken(n int) {
 }
 
 // collect takes the results that wait, and says whether they are the last ones.
-func (st *appendStream) collect() (results []*multiraftv1.AppendResult, done bool, err error) {
+func (st *appendStream) collect() (results []*multiraftv1.AppendResult, replies []tracedReply, done bool, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	results, st.results = st.results, nil
+	replies, st.replies = st.replies, nil
 	switch {
 	case st.readDone && st.readErr != nil:
-		return results, true, st.readErr
+		return results, replies, true, st.readErr
 	case st.open > 0:
-		return results, false, nil
+		return results, replies, false, nil
 	case st.readDone:
-		return results, true, nil
+		return results, replies, true, nil
 	case st.s.draining.Err() != nil:
-		return results, true, errStopping()
+		return results, replies, true, errStopping()
 	default:
-		return results, false, nil
+		return results, replies, false, nil
 	}
 }
 

@@ -23,7 +23,7 @@ type Core struct {
 // StartCore spawns the actors over what the store holds.
 func StartCore(cfg Config) *Core {
 	cfg.Replica.Sender, cfg.Writer.Sender = cfg.Sender, cfg.Sender
-	cfg.Writer.Log = cfg.Replica.Log
+	cfg.Writer.Log, cfg.Writer.Tracing = cfg.Replica.Log, cfg.Replica.Tracing
 	system := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger {
 		return slog.New(slog.DiscardHandler) // what matters of actors is logged by ours
 	}))
@@ -58,7 +58,11 @@ func (c *Core) Frame(from uint64, f *raftv1.Frame) { c.FrameThen(from, f, nil) }
 // FrameThen is Frame, and calls done when nothing of the frame waits any more. Mailboxes never refuse, so this
 // is how who hands frames over knows when to stop.
 func (c *Core) FrameThen(from uint64, f *raftv1.Frame, done func()) {
-	c.system.Root.Send(c.router, &Frame{raftcore.NodeID(from), f, done})
+	m := &Frame{From: raftcore.NodeID(from), Frame: f, Done: done}
+	if tracer := c.cfg.Replica.Tracing.Tracer; tracer != nil && len(f.GetTraces()) > 0 {
+		m.receiving = receive(tracer, from, f.GetTraces())
+	}
+	c.system.Root.Send(c.router, m)
 }
 
 // SnapshotChunk takes one request of InstallSnapshot from a peer. It never blocks; reply is called once, and with

@@ -21,6 +21,9 @@ func (r *Router) dispatch(ctx actor.Context, items []Routed) {
 			actors.End(it.Msg, actors.ErrStopped)
 			continue
 		}
+		if p, ok := it.Msg.(*actors.Propose); ok && p.Wait != nil {
+			r.nextWait(p)
+		}
 		ctx.Send(h.PID, it.Msg)
 	}
 }
@@ -37,6 +40,9 @@ func (r *Router) frame(ctx actor.Context, m *Frame) {
 		if in := r.inboundOf(ctx, m.From, e.GetGroupId()); in != nil {
 			in.Envelopes = append(in.Envelopes, e)
 		}
+	}
+	if m.receiving != nil {
+		r.received(m.receiving)
 	}
 	whole := &parts{done: m.Done}
 	whole.left.Store(1 + int32(len(r.order)))

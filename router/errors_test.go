@@ -346,6 +346,10 @@ func (r *errorRig) addNodes() {
 	r.add("AdminService.RemoveNode", invalidArgument, remove(0))
 	r.add("AdminService.RemoveNode", unknownNode, remove(77))
 	r.add("AdminService.RemoveNode", nodeInUse, remove(1))
+	r.add("AdminService.GetTrace", invalidArgument, func() error {
+		_, err := r.admin.GetTrace(r.ctx, &multiraftv1.GetTraceRequest{TraceId: "4BF9"})
+		return err
+	})
 	r.add("AdminService.CanStop", unknownNode, func() error {
 		_, err := r.admin.CanStop(r.ctx, &multiraftv1.CanStopRequest{NodeId: 77})
 		return err

@@ -39,6 +39,9 @@ func (st *appendStream) forward(n raftcore.NodeID, sl *slot, it *multiraftv1.App
 		return err
 	}
 	st.s.cfg.Counters.Forwarded.Add(1)
+	if sl.span != nil {
+		sl.startForward(n, it)
+	}
 	for {
 		f := st.forwardTo(n)
 		if f == nil {

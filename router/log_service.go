@@ -73,7 +73,12 @@ func (s *Services) AppendOnce(ctx context.Context, req *multiraftv1.AppendOnceRe
 	defer s.exit()
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	ctx, span := s.traceOnce(ctx, req.GetItem())
 	resp, err := s.appendOnce(ctx, req)
+	if span != nil {
+		span.Set(receiptAttrs(resp.GetReceipt())...).Fail(err)
+		span.End()
+	}
 	if err != nil {
 		s.cfg.Counters.AppendsRefused[fromStatus(err).reason].Add(1)
 	}

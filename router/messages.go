@@ -14,6 +14,8 @@ type Frame struct {
 	From  raftcore.NodeID
 	Frame *raftv1.Frame
 	Done  func()
+
+	receiving []receiving
 }
 
 // parts counts what is left of a frame that was split up.

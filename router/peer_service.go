@@ -33,7 +33,9 @@ func (u unaryAnswer) Answered(a actors.UnaryAnswer) {
 
 // AppendEntries is answered when what it made the replica promise is durable.
 func (p *Peers) AppendEntries(ctx context.Context, req *raftv1.AppendEntriesRequest) (*raftv1.AppendEntriesResponse, error) {
-	a, err := p.ask(ctx, req.GetHeader(), &actors.Unary{Append: req})
+	at, span := p.s.tracePeer(ctx, raftv1.RaftService_AppendEntries_FullMethodName)
+	a, err := p.ask(ctx, req.GetHeader(), &actors.Unary{Append: req, Trace: at})
+	endCall(span, err)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +45,9 @@ func (p *Peers) AppendEntries(ctx context.Context, req *raftv1.AppendEntriesRequ
 
 // RequestVote is answered when the vote is durable.
 func (p *Peers) RequestVote(ctx context.Context, req *raftv1.RequestVoteRequest) (*raftv1.RequestVoteResponse, error) {
-	a, err := p.ask(ctx, req.GetHeader(), &actors.Unary{Vote: req})
+	at, span := p.s.tracePeer(ctx, raftv1.RaftService_RequestVote_FullMethodName)
+	a, err := p.ask(ctx, req.GetHeader(), &actors.Unary{Vote: req, Trace: at})
+	endCall(span, err)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +58,7 @@ func (p *Peers) RequestVote(ctx context.Context, req *raftv1.RequestVoteRequest)
 // InstallSnapshot takes one chunk. It is answered after the last one, when the snapshot is in force, durably; or at
 // once, when there is nothing to wait for.
 func (p *Peers) InstallSnapshot(ctx context.Context, req *raftv1.InstallSnapshotRequest) (*raftv1.InstallSnapshotResponse, error) {
-	a, err := p.ask(ctx, req.GetHeader(), &actors.Unary{Snapshot: req})
+	a, err := p.ask(ctx, req.GetHeader(), &actors.Unary{Snapshot: req, Trace: p.s.contextOf(ctx)})
 	if err != nil || a.Snapshot == nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/multiraftd/multiraftd/actors"
 	"github.com/multiraftd/multiraftd/transport/guard"
 )
 
@@ -64,6 +65,11 @@ type Server struct {
 
 // NewServer returns a server on a listener, which it owns from then on.
 func NewServer(lis net.Listener, services ...Service) *Server {
+	return NewTracedServer(lis, nil, services...)
+}
+
+// NewTracedServer is NewServer with a tracer for the unary calls whose callers sample them; nil = none.
+func NewTracedServer(lis net.Listener, tracer actors.Tracer, services ...Service) *Server {
 	counters := new(guard.Counters)
 	for _, svc := range services {
 		if c, ok := svc.(interface{ shed() *guard.Counters }); ok {
@@ -72,7 +78,11 @@ func NewServer(lis net.Listener, services ...Service) *Server {
 	}
 	guarded := guard.Listen(lis, guardLimits(), fail(overloaded, "too many calls on this node"), counters)
 	s := &Server{lis: guarded, services: services, health: health.NewServer(), done: make(chan struct{})}
-	s.grpc = grpc.NewServer(serverOptions(guarded)...)
+	opts := serverOptions(guarded)
+	if tracer != nil {
+		opts = append(opts, grpc.ChainUnaryInterceptor(TraceCalls(tracer)))
+	}
+	s.grpc = grpc.NewServer(opts...)
 	for _, svc := range services {
 		svc.Register(s.grpc)
 	}

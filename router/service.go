@@ -65,6 +65,8 @@ type ServicesConfig struct {
 	// Failed is closed when the replicas will answer nothing any more: Close then does not wait for them.
 	// nil = never.
 	Failed <-chan struct{}
+	// Tracing observes; its zero value does not.
+	Tracing TracingConfig
 	// ElectionTimeout of the groups: reads give a replica without leader ten of them.
 	ElectionTimeout time.Duration
 }

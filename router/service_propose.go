@@ -20,7 +20,8 @@ func (a awaited) ended(res actors.ProposeResult) { a <- res }
 // still be stored; its admission is given back when its replica is done with it.
 func (s *Services) propose(ctx context.Context, h *Hosted, payload []byte) (actors.ProposeResult, error) {
 	end := make(awaited, 1)
-	p := &proposal{to: end, hosted: h, node: &s.admitted, bytes: int64(len(payload)), msg: actors.Propose{Payload: payload, Since: s.cfg.Counters.now()}}
+	p := &proposal{to: end, hosted: h, node: &s.admitted, bytes: int64(len(payload)),
+		msg: actors.Propose{Payload: payload, Since: s.cfg.Counters.now(), Wait: s.startDispatch(spanOf(ctx))}}
 	p.msg.Reply = p
 	if err := p.admit(time.Now()); err != nil {
 		return actors.ProposeResult{}, err

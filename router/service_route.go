@@ -51,7 +51,11 @@ func (o origin) mayForward() bool { return !o.noForward && o.hops < hopsMax }
 
 // forwarded returns the context of a call to another node on behalf of this one.
 func (o origin) forwarded(ctx context.Context) context.Context {
-	return metadata.NewOutgoingContext(ctx, metadata.Pairs(hopsKey, strconv.Itoa(o.hops+1)))
+	md := metadata.Pairs(hopsKey, strconv.Itoa(o.hops+1))
+	if span := spanOf(ctx); span != nil {
+		md.Set(traceparentKey, span.At().Traceparent())
+	}
+	return metadata.NewOutgoingContext(ctx, md)
 }
 
 // route is where a request for a group's leader goes: to a replica here, or to another node.

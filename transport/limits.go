@@ -10,7 +10,7 @@ const (
 	frameFillBytesMax    = 1 << 20   // a frame is filled up to here, so that bulk never delays heartbeats for long
 	bulkEnvelopeBytesMin = 64 << 10  // from here an envelope waits in the bulk lane
 	reportBytesMax       = 512 << 10 // a node's report
-	frameOverheadBytes   = 4 << 10   // header and framing of one frame
+	frameOverheadBytes   = 32 << 10  // header, framing and contexts of one frame
 	lostWindowBytes      = 32 << 20  // at least the appends of the last so many bytes count as lost with a connection
 	receiveWindowBytes   = 8 << 20   // HTTP/2 window of one stream: what a peer may have sent that we have not read
 	connWindowBytes      = 16 << 20  // of one connection

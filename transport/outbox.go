@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 )
 
 // Limits bound an Outbox, in bytes.
@@ -83,6 +84,7 @@ type waiting struct {
 	envelope *raftv1.Envelope
 	size     int
 	number   uint64
+	beside   []trace.Carried
 }
 
 type heartbeatKey struct {
@@ -127,9 +129,11 @@ func (o *Outbox) Fail() (envelopes, controls int) {
 	o.losses.connectionLost()
 	for _, lane := range [...]*fifo[waiting]{&o.small, &o.bulk} {
 		for lane.len() > 0 {
-			if e := lane.pop().envelope; isAppend(e) {
-				o.losses.outage(e.GetGroupId())
+			w := lane.pop()
+			if isAppend(w.envelope) {
+				o.losses.outage(w.envelope.GetGroupId())
 			}
+			dropCarried(w.beside, ConnectionLost)
 		}
 	}
 	o.heartbeats, o.controls = latest[heartbeatKey, *raftv1.GroupHeartbeat]{}, latest[controlKey, *raftv1.Control]{}
@@ -139,7 +143,19 @@ func (o *Outbox) Fail() (envelopes, controls int) {
 }
 
 // Add takes e, which belongs to the Outbox from then on, unless it is dropped.
-func (o *Outbox) Add(e *raftv1.Envelope) Fate {
+func (o *Outbox) Add(e *raftv1.Envelope) Fate { return o.AddCarrying(e, nil) }
+
+// AddCarrying is Add with the contexts of sampled writes in e, which go beside it in its frame. They count for no
+// limit: what is traced travels like what is not.
+func (o *Outbox) AddCarrying(e *raftv1.Envelope, beside []trace.Carried) Fate {
+	fate := o.add(e, beside)
+	if fate != Queued {
+		dropCarried(beside, fate)
+	}
+	return fate
+}
+
+func (o *Outbox) add(e *raftv1.Envelope, beside []trace.Carried) Fate {
 	if e == nil {
 		return Malformed
 	}
@@ -158,7 +174,7 @@ func (o *Outbox) Add(e *raftv1.Envelope) Fate {
 	case o.bytes+size > o.limits.QueueBytesMax+queueReserveBytesMax:
 		return o.lose(e, QueueFull)
 	}
-	o.enqueue(e, size)
+	o.enqueue(e, size, beside)
 	return Queued
 }
 
@@ -252,6 +268,9 @@ func (o *Outbox) takeEnvelope(lane *fifo[waiting], f *raftv1.Frame) (size int) {
 	w := lane.pop()
 	f.Envelopes = append(f.Envelopes, w.envelope)
 	group := w.envelope.GetGroupId()
+	if w.beside != nil {
+		carry(f, group, w.beside)
+	}
 	if isAppend(w.envelope) {
 		o.losses.handedOut(group, w.size)
 	}
@@ -261,10 +280,10 @@ func (o *Outbox) takeEnvelope(lane *fifo[waiting], f *raftv1.Frame) (size int) {
 	return o.release(w.size)
 }
 
-func (o *Outbox) enqueue(e *raftv1.Envelope, size int) {
+func (o *Outbox) enqueue(e *raftv1.Envelope, size int, beside []trace.Carried) {
 	o.bytes += size
 	o.number++
-	w, group := waiting{e, size, o.number}, e.GetGroupId()
+	w, group := waiting{e, size, o.number, beside}, e.GetGroupId()
 	if w.size < bulkEnvelopeBytesMin && (len(o.bulkGroups) == 0 || o.bulkGroups[group] == 0) {
 		o.small.push(w)
 		return

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 )
 
 // queue is an Outbox with a lock and a way to wake the goroutine that empties it. An add takes the lock
@@ -20,9 +21,9 @@ type queue struct {
 
 func newQueue(l Limits) *queue { return &queue{out: NewOutbox(l), wake: make(chan struct{}, 1)} }
 
-func (q *queue) add(e *raftv1.Envelope) Fate {
+func (q *queue) add(e *raftv1.Envelope, beside []trace.Carried) Fate {
 	q.mu.Lock()
-	fate := q.out.Add(e)
+	fate := q.out.AddCarrying(e, beside)
 	rouse := q.rouse()
 	q.mu.Unlock()
 	q.signal(rouse)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
@@ -96,7 +97,7 @@ func (o *outgoingSnapshot) stream(client raftv1.RaftServiceClient) (*raftv1.Inst
 	defer cancel(nil)
 	stalled := time.AfterFunc(o.t.cfg.SnapshotStallTimeout, func() { cancel(ErrSnapshotStalled) })
 	defer stalled.Stop()
-	stream, err := client.InstallSnapshot(ctx)
+	stream, err := client.InstallSnapshot(o.traced(ctx))
 	if err != nil {
 		return nil, because(ctx, err)
 	}
@@ -121,6 +122,14 @@ func (o *outgoingSnapshot) stream(client raftv1.RaftServiceClient) (*raftv1.Inst
 		return nil, because(ctx, err)
 	}
 	return resp, nil
+}
+
+// traced adds the context of a sampled snapshot to a call, as W3C has it.
+func (o *outgoingSnapshot) traced(ctx context.Context) context.Context {
+	if s, ok := o.source.(interface{ Traceparent() string }); ok && s.Traceparent() != "" {
+		return metadata.AppendToOutgoingContext(ctx, "traceparent", s.Traceparent())
+	}
+	return ctx
 }
 
 // pause waits between two streams, and says whether to go on.

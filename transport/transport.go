@@ -14,6 +14,7 @@ import (
 	"time"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/proto/trace"
 	"github.com/multiraftd/multiraftd/transport/guard"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -107,13 +108,17 @@ func (t *Transport) SetPeers(addrs map[uint64]string) {
 
 // Send queues e for node to, and takes it over. It never blocks and never fails: what cannot be queued is
 // dropped and counted, and a dropped append is reported to Receiver.Lost.
-func (t *Transport) Send(to uint64, e *raftv1.Envelope) {
+func (t *Transport) Send(to uint64, e *raftv1.Envelope) { t.Carry(to, e, nil) }
+
+// Carry is Send with the contexts of sampled writes in e, which travel in its frame beside it.
+func (t *Transport) Carry(to uint64, e *raftv1.Envelope, beside []trace.Carried) {
 	p := (*t.peers.Load())[to]
 	if p == nil {
 		t.counters.envelope(UnknownPeer)
+		dropCarried(beside, UnknownPeer)
 		return
 	}
-	fate := p.queue.add(e)
+	fate := p.queue.add(e, beside)
 	t.counters.envelope(fate)
 	if fate == EnvelopeTooBig {
 		// Rule 2 is broken: the group cannot replicate past this entry.

@@ -32,6 +32,8 @@ type appendOptions struct {
 	rate         float64
 	batchBytes   int
 	receipt      bool
+	trace        bool
+	otlp         string
 	hasKey       bool
 }
 
@@ -61,6 +63,8 @@ partition after the other, a batch at a time. Done when all is fsynced on a majo
 	f.Float64Var(&a.rate, "rate", 0, "records per second; 0 = as fast as acknowledgements allow")
 	f.IntVar(&a.batchBytes, "batch-bytes", 0, "close a batch at this size (default 256 KiB)")
 	f.BoolVar(&a.receipt, "receipt", false, "print a line per batch: partition offset count term index fsynced_replicas")
+	f.BoolVar(&a.trace, "trace", false, fmt.Sprintf("trace the first %d batches, and print their trace ids on stderr", tracesMax))
+	f.StringVar(&a.otlp, "otlp-endpoint", "", "with --trace, export this command's own spans here; else where the OTEL_* variables say, if they do")
 	return cmd
 }
 
@@ -75,6 +79,8 @@ func (a *appendOptions) validate(cmd *cobra.Command) error {
 		return usage(errors.New("--key and --key-separator exclude each other"))
 	case f.Changed("key-separator") && a.keySeparator == "":
 		return usage(errors.New("--key-separator must not be empty"))
+	case f.Changed("otlp-endpoint") && !a.trace:
+		return usage(errors.New("--otlp-endpoint says where the spans of --trace go"))
 	case a.rate < 0 || a.batchBytes < 0:
 		return usage(errors.New("--rate and --batch-bytes must not be negative"))
 	}
@@ -83,7 +89,11 @@ func (a *appendOptions) validate(cmd *cobra.Command) error {
 
 // run appends until stdin ends, something fails for good, or the command is interrupted.
 func (a *appendOptions) run(cmd *cobra.Command) error {
-	c, err := a.open()
+	tracer, err := a.newTracer(cmd.Context())
+	if err != nil {
+		return err
+	}
+	c, err := a.openTraced(tracer)
 	if err != nil {
 		return err
 	}
@@ -92,7 +102,11 @@ func (a *appendOptions) run(cmd *cobra.Command) error {
 	t := &tally{options: a, stderr: cmd.ErrOrStderr(), out: bufio.NewWriter(cmd.OutOrStdout()), fail: fail, begun: time.Now(), flushed: time.Now()}
 	err = a.produce(ctx, c, cmd.InOrStdin(), t)
 	fmt.Fprintf(t.stderr, "appended %d records\n", t.records())
-	return errors.Join(err, c.Close())
+	err = errors.Join(err, c.Close())
+	if unexported := tracer.close(); unexported != nil { // the records are stored all the same
+		fmt.Fprintf(t.stderr, "mrctl: %v\n", unexported)
+	}
+	return err
 }
 
 func (a *appendOptions) produce(ctx context.Context, c *client.Client, stdin io.Reader, t *tally) error {
@@ -189,6 +203,9 @@ type tally struct {
 func (t *tally) ack(ack client.Ack) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if ack.TraceID != "" {
+		fmt.Fprintf(t.stderr, "trace %s\n", ack.TraceID)
+	}
 	err := ack.Err
 	if err == nil {
 		t.acked += ack.Records

@@ -48,7 +48,10 @@ func (o *options) validate() error {
 	return nil
 }
 
-func (o *options) open() (*client.Client, error) {
+func (o *options) open() (*client.Client, error) { return o.openTraced(nil) }
+
+// openTraced is open with a tracer; nil = none.
+func (o *options) openTraced(tracer *firstTraces) (*client.Client, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
@@ -56,7 +59,11 @@ func (o *options) open() (*client.Client, error) {
 	for a := range strings.SplitSeq(o.addrs, ",") {
 		addrs = append(addrs, strings.TrimSpace(a))
 	}
-	c, err := client.Open(client.Config{Addrs: addrs, UnreachableTimeout: min(unreachableTimeout, o.timeout/2)})
+	cfg := client.Config{Addrs: addrs, UnreachableTimeout: min(unreachableTimeout, o.timeout/2)}
+	if tracer != nil {
+		cfg.Tracer = tracer
+	}
+	c, err := client.Open(cfg)
 	if err != nil {
 		return nil, usage(err)
 	}

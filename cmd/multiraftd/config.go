@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/multiraftd/multiraftd/node"
+	"github.com/multiraftd/multiraftd/node/tracing"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -163,6 +164,10 @@ func build(k effective, stderr io.Writer) (cfg node.Config, logger *slog.Logger,
 	}
 	if cfg.Insecure, err = strconv.ParseBool(k.String("insecure")); err != nil {
 		bad("%s %q: want true or false", k.at("insecure"), k.String("insecure"))
+	}
+	cfg.Tracing.Endpoint = k.String("otlp-endpoint")
+	if cfg.Tracing.Ratio, err = tracing.Ratio(k.String("trace-ratio"), cfg.Tracing.Endpoint); err != nil {
+		bad("%s", k.locate(err.Error()))
 	}
 	logger, more := newLogger(stderr, k.String("log-level"), k.String("log-format"))
 	for _, f := range more {

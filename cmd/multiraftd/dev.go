@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/multiraftd/multiraftd/node"
+	"github.com/multiraftd/multiraftd/node/tracing"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -31,6 +32,7 @@ type devOptions struct {
 	dataDir  string
 	basePort int
 	logLevel string
+	tracing  tracing.Config // as the OTEL_* variables say
 }
 
 func devCommand() *cobra.Command {
@@ -63,6 +65,7 @@ func (o *devOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		o.dataDir = dir
 	}
+	tracing.LogErrors(logger)
 	begin := time.Now()
 	nodes, err := o.start(ctx, logger)
 	if err != nil {
@@ -97,7 +100,12 @@ func (o *devOptions) validate(stderr io.Writer) (*slog.Logger, error) {
 		faults = append(faults, fmt.Sprintf("--base-port %d is out of range: 1 to %d", o.basePort, 65535-devHTTPOffset-devNodesMax))
 	}
 	logger, more := newLogger(stderr, o.logLevel, "text")
-	if faults = append(faults, more...); len(faults) > 0 {
+	faults = append(faults, more...)
+	var err error
+	if o.tracing.Ratio, err = tracing.Ratio("", ""); err != nil {
+		faults = append(faults, err.Error())
+	}
+	if len(faults) > 0 {
 		return nil, &node.UsageError{Faults: faults}
 	}
 	return logger, nil
@@ -122,7 +130,7 @@ func (o *devOptions) start(ctx context.Context, logger *slog.Logger) ([]*node.No
 			nodes[i-1], errs[i-1] = node.Start(ctx, node.Config{
 				ID: raftcore.NodeID(i), DataDir: filepath.Join(o.dataDir, fmt.Sprintf("node%d", i)), Bootstrap: set,
 				ClientAddr: o.addr(0, i), PeerAddr: o.addr(devPeerOffset, i), HTTPAddr: o.addr(devHTTPOffset, i),
-				Version: version, Logger: logger.With("node", i),
+				Version: version, Logger: logger.With("node", i), Tracing: o.tracing,
 			})
 			if errs[i-1] != nil {
 				cancel() // the others may wait for this one

@@ -43,6 +43,10 @@ var allSettings = []setting{
 		about: "Higher fills new replicas sooner and leaves less of disk and network to clients."},
 	{name: "log-level", value: "info", usage: "debug, info, warn or error", about: "Of what the node says on stderr."},
 	{name: "log-format", value: "text", usage: "text or json", about: "Of the same."},
+	{name: "otlp-endpoint", usage: "export traces here by OTLP over gRPC, as http://host:port",
+		about: "Empty = where the OTEL_* variables say, if they do. Nothing is exported without either; what is sampled stays in the node's own ring for `mrctl trace`."},
+	{name: "trace-ratio", usage: "part of the appends without a trace context of their own that is traced, 0 to 1",
+		about: "Empty = what OTEL_TRACES_SAMPLER says, else 0.01 where traces are exported, else 0. An append that brings a context is sampled as its sender says."},
 	{name: "insecure", value: "false", usage: "allow --peer-addr beyond loopback, without authentication or encryption", isSet: true,
 		about: "Anybody who reaches the peer address can then speak as a node. Only on a network that you trust."},
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/multiraftd/multiraftd/node"
+	"github.com/multiraftd/multiraftd/node/tracing"
 )
 
 func startCommand() *cobra.Command {
@@ -30,6 +31,7 @@ func startCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		tracing.LogErrors(logger)
 		return serve(cmd.Context(), cfg, logger)
 	}
 	return cmd

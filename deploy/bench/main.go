@@ -21,6 +21,8 @@ type options struct {
 	partitions int
 	duration   time.Duration
 	extra      []string
+	rounds     int
+	arms       arms
 }
 
 func main() {
@@ -29,15 +31,24 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "folder with multiraftd, mrctl and mrbench")
 	flag.IntVar(&o.partitions, "partitions", 48, "partitions of each topic")
 	flag.DurationVar(&o.duration, "duration", 20*time.Second, "how long to append, for each size")
+	flag.IntVar(&o.rounds, "rounds", 0, "compare the -arm flags in so many rounds")
+	flag.Var(&o.arms, "arm", "name=folder flags...: binaries and flags of multiraftd start to compare; the first is the base; may be repeated")
 	flag.Parse()
 	o.sizes, o.extra = strings.Split(*sizes, ","), flag.Args()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, o)
+	err := runOrCompare(ctx, o)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+func runOrCompare(ctx context.Context, o options) error {
+	if o.rounds > 0 {
+		return compare(ctx, o, os.Stdout)
+	}
+	return run(ctx, o)
 }
 
 func run(ctx context.Context, o options) (err error) {

@@ -41,11 +41,12 @@ var rooms = []room{
 	{at: "transport/guard", ours: "", tests: "proto/... transport/guard/guardtest"},
 	{at: "transport/guard/guardtest", ours: ""}, // a client for tests only
 	{at: "router", ours: "actors raftcore/... proto/... transport/guard", tests: "transport transport/guard/guardtest"},
-	{at: "node", ours: "proto/... raftcore/... actors router transport transport/guard", tests: "client transport/guard/guardtest"},
+	{at: "node", ours: "proto/... raftcore/... actors router transport transport/guard node/tracing", tests: "client transport/guard/guardtest"},
+	{at: "node/tracing", ours: "proto/..."},
 	{at: "client", ours: "proto/...", tests: "node client/clienttest"}, // its Example starts a node
 	{at: "client/clienttest", ours: "proto/..."},                       // a fake server, for tests only
-	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport node", tests: "client cmd/... deploy/localcluster"},
-	{at: "cmd/mrctl", ours: "proto/... client", tests: "node client/clienttest"},
+	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport node node/tracing", tests: "client cmd/... deploy/localcluster"},
+	{at: "cmd/mrctl", ours: "proto/... client node/tracing", tests: "node client/clienttest"},
 	{at: "cmd/mrbench", ours: "proto/... client", tests: "node client/clienttest"},
 	{at: "cmd/mrsim", ours: "proto/... raftcore/... actors router transport node client cmd/mrsim/..."},
 	{at: "cmd/mrsim/planted", ours: ""},
@@ -53,6 +54,7 @@ var rooms = []room{
 	{at: "deploy/layers", ours: "", tests: "proto/..."},
 	{at: "deploy/localcluster", ours: ""}, // starts binaries: needs none of our code, so that it tests all of it
 	{at: "deploy/demo", ours: "deploy/localcluster"},
+	{at: "deploy/jaeger", ours: "deploy/localcluster"},
 	{at: "deploy/bench", ours: "deploy/localcluster"},
 	{at: "deploy/manifests", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/prometheus", ours: "", tests: "deploy/localcluster"},
@@ -77,6 +79,8 @@ var fences = []fence{
 		because: "Raft is raftcore's business; actors pass raftpb messages on"},
 	{imports: "github.com/cockroachdb/pebble/v2/...", only: "raftcore/store/pebble*.go node",
 		because: "store is the only room that touches disk; node may hand it a file system"},
+	{imports: "go.opentelemetry.io/otel/...", only: "node/...", tests: true,
+		because: "the rooms have a narrow tracer of their own, which the simulator leaves out"},
 	{imports: "google.golang.org/grpc/...", only: "proto/... transport/... router node client/... cmd/...",
 		because: "the core and the actors know nothing of RPC"},
 }
@@ -109,7 +113,7 @@ var purities = []pure{
 		imports: "os net/... math/rand/... crypto/rand",
 		calls:   clocks,
 		because: "the router's core runs in the simulator"},
-	{at: "transport/outbox*.go transport/inproc*.go transport/fifo*.go transport/queue*.go transport/size*.go transport/losses*.go transport/incarnations*.go transport/course*.go",
+	{at: "transport/outbox*.go transport/inproc*.go transport/fifo*.go transport/queue*.go transport/size*.go transport/losses*.go transport/incarnations*.go transport/course*.go transport/carried*.go",
 		imports: "os net/... math/rand/... crypto/rand",
 		calls:   clocks,
 		because: "the envelope logic and the in-process network run in the simulator"},

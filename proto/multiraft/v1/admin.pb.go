@@ -206,6 +206,312 @@ func (DiskSpace) EnumDescriptor() ([]byte, []int) {
 	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{2}
 }
 
+// GetTraceRequest names a trace.
+type GetTraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 32 hexadecimal digits, in lower case.
+	TraceId       string `protobuf:"bytes,1,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTraceRequest) Reset() {
+	*x = GetTraceRequest{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTraceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTraceRequest) ProtoMessage() {}
+
+func (x *GetTraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTraceRequest.ProtoReflect.Descriptor instead.
+func (*GetTraceRequest) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *GetTraceRequest) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+// TraceSpan is one operation of a trace, on one node.
+type TraceSpan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id; 8 bytes.
+	SpanId []byte `protobuf:"bytes,1,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
+	// The span that it is part of; empty = the trace begins here.
+	ParentSpanId []byte `protobuf:"bytes,2,opt,name=parent_span_id,json=parentSpanId,proto3" json:"parent_span_id,omitempty"`
+	// What was done; see docs/traces.md.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// When it began, in nanoseconds since 1970, by the node's clock.
+	StartUnixNano int64 `protobuf:"varint,4,opt,name=start_unix_nano,json=startUnixNano,proto3" json:"start_unix_nano,omitempty"`
+	// When it ended.
+	EndUnixNano int64 `protobuf:"varint,5,opt,name=end_unix_nano,json=endUnixNano,proto3" json:"end_unix_nano,omitempty"`
+	// What is known of it.
+	Attributes []*TraceAttribute `protobuf:"bytes,6,rep,name=attributes,proto3" json:"attributes,omitempty"`
+	// Spans that it has to do with, as W3C traceparents.
+	Links []string `protobuf:"bytes,7,rep,name=links,proto3" json:"links,omitempty"`
+	// Why it did not do what it was for; empty = it did.
+	Failure       string `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceSpan) Reset() {
+	*x = TraceSpan{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceSpan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceSpan) ProtoMessage() {}
+
+func (x *TraceSpan) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceSpan.ProtoReflect.Descriptor instead.
+func (*TraceSpan) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TraceSpan) GetSpanId() []byte {
+	if x != nil {
+		return x.SpanId
+	}
+	return nil
+}
+
+func (x *TraceSpan) GetParentSpanId() []byte {
+	if x != nil {
+		return x.ParentSpanId
+	}
+	return nil
+}
+
+func (x *TraceSpan) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TraceSpan) GetStartUnixNano() int64 {
+	if x != nil {
+		return x.StartUnixNano
+	}
+	return 0
+}
+
+func (x *TraceSpan) GetEndUnixNano() int64 {
+	if x != nil {
+		return x.EndUnixNano
+	}
+	return 0
+}
+
+func (x *TraceSpan) GetAttributes() []*TraceAttribute {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+func (x *TraceSpan) GetLinks() []string {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *TraceSpan) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+// TraceAttribute is a named value.
+type TraceAttribute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name; see docs/traces.md.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// One is set.
+	//
+	// Types that are valid to be assigned to Value:
+	//
+	//	*TraceAttribute_Text
+	//	*TraceAttribute_Number
+	Value         isTraceAttribute_Value `protobuf_oneof:"value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceAttribute) Reset() {
+	*x = TraceAttribute{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceAttribute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceAttribute) ProtoMessage() {}
+
+func (x *TraceAttribute) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceAttribute.ProtoReflect.Descriptor instead.
+func (*TraceAttribute) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TraceAttribute) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *TraceAttribute) GetValue() isTraceAttribute_Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *TraceAttribute) GetText() string {
+	if x != nil {
+		if x, ok := x.Value.(*TraceAttribute_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *TraceAttribute) GetNumber() int64 {
+	if x != nil {
+		if x, ok := x.Value.(*TraceAttribute_Number); ok {
+			return x.Number
+		}
+	}
+	return 0
+}
+
+type isTraceAttribute_Value interface {
+	isTraceAttribute_Value()
+}
+
+type TraceAttribute_Text struct {
+	// A text.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3,oneof"`
+}
+
+type TraceAttribute_Number struct {
+	// A number.
+	Number int64 `protobuf:"varint,3,opt,name=number,proto3,oneof"`
+}
+
+func (*TraceAttribute_Text) isTraceAttribute_Value() {}
+
+func (*TraceAttribute_Number) isTraceAttribute_Value() {}
+
+// GetTraceResponse has the spans of one node.
+type GetTraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node.
+	NodeId uint64 `protobuf:"varint,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// In the order in which they ended.
+	Spans         []*TraceSpan `protobuf:"bytes,2,rep,name=spans,proto3" json:"spans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTraceResponse) Reset() {
+	*x = GetTraceResponse{}
+	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTraceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTraceResponse) ProtoMessage() {}
+
+func (x *GetTraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTraceResponse.ProtoReflect.Descriptor instead.
+func (*GetTraceResponse) Descriptor() ([]byte, []int) {
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetTraceResponse) GetNodeId() uint64 {
+	if x != nil {
+		return x.NodeId
+	}
+	return 0
+}
+
+func (x *GetTraceResponse) GetSpans() []*TraceSpan {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
 // CreateTopicRequest describes the topic wanted.
 type CreateTopicRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -225,7 +531,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[0]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -237,7 +543,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[0]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -250,7 +556,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateTopicRequest) GetName() string {
@@ -302,7 +608,7 @@ type Retention struct {
 
 func (x *Retention) Reset() {
 	*x = Retention{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +620,7 @@ func (x *Retention) String() string {
 func (*Retention) ProtoMessage() {}
 
 func (x *Retention) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[1]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +633,7 @@ func (x *Retention) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retention.ProtoReflect.Descriptor instead.
 func (*Retention) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Retention) GetRetentionMs() int64 {
@@ -364,7 +670,7 @@ type AlterTopicRequest struct {
 
 func (x *AlterTopicRequest) Reset() {
 	*x = AlterTopicRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +682,7 @@ func (x *AlterTopicRequest) String() string {
 func (*AlterTopicRequest) ProtoMessage() {}
 
 func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[2]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +695,7 @@ func (x *AlterTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicRequest.ProtoReflect.Descriptor instead.
 func (*AlterTopicRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AlterTopicRequest) GetTopic() isAlterTopicRequest_Topic {
@@ -462,7 +768,7 @@ type AlterTopicResponse struct {
 
 func (x *AlterTopicResponse) Reset() {
 	*x = AlterTopicResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +780,7 @@ func (x *AlterTopicResponse) String() string {
 func (*AlterTopicResponse) ProtoMessage() {}
 
 func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[3]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +793,7 @@ func (x *AlterTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterTopicResponse.ProtoReflect.Descriptor instead.
 func (*AlterTopicResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AlterTopicResponse) GetTopicId() uint64 {
@@ -520,7 +826,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +838,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[4]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +851,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DeleteTopicRequest) GetTopic() isDeleteTopicRequest_Topic {
@@ -604,7 +910,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +922,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[5]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +935,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeleteTopicResponse) GetTopicId() uint64 {
@@ -659,7 +965,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +977,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[6]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +990,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CreateTopicResponse) GetTopicId() uint64 {
@@ -710,7 +1016,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +1028,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[7]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +1041,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 // TopicSummary is a line of the list.
@@ -757,7 +1063,7 @@ type TopicSummary struct {
 
 func (x *TopicSummary) Reset() {
 	*x = TopicSummary{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +1075,7 @@ func (x *TopicSummary) String() string {
 func (*TopicSummary) ProtoMessage() {}
 
 func (x *TopicSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[8]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +1088,7 @@ func (x *TopicSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicSummary.ProtoReflect.Descriptor instead.
 func (*TopicSummary) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TopicSummary) GetName() string {
@@ -831,7 +1137,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +1149,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[9]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +1162,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*TopicSummary {
@@ -875,7 +1181,7 @@ type ClusterStatusRequest struct {
 
 func (x *ClusterStatusRequest) Reset() {
 	*x = ClusterStatusRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1193,7 @@ func (x *ClusterStatusRequest) String() string {
 func (*ClusterStatusRequest) ProtoMessage() {}
 
 func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[10]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1206,7 @@ func (x *ClusterStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusRequest.ProtoReflect.Descriptor instead.
 func (*ClusterStatusRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 // NodeInfo is a node, as metadata and the node itself describe it.
@@ -928,7 +1234,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1246,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[11]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1259,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NodeInfo) GetNodeId() uint64 {
@@ -1033,7 +1339,7 @@ type ClusterStatusResponse struct {
 
 func (x *ClusterStatusResponse) Reset() {
 	*x = ClusterStatusResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1351,7 @@ func (x *ClusterStatusResponse) String() string {
 func (*ClusterStatusResponse) ProtoMessage() {}
 
 func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[12]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1364,7 @@ func (x *ClusterStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatusResponse.ProtoReflect.Descriptor instead.
 func (*ClusterStatusResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClusterStatusResponse) GetClusterId() string {
@@ -1112,7 +1418,7 @@ type ClusterHealthRequest struct {
 
 func (x *ClusterHealthRequest) Reset() {
 	*x = ClusterHealthRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1430,7 @@ func (x *ClusterHealthRequest) String() string {
 func (*ClusterHealthRequest) ProtoMessage() {}
 
 func (x *ClusterHealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[13]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1443,7 @@ func (x *ClusterHealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterHealthRequest.ProtoReflect.Descriptor instead.
 func (*ClusterHealthRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 // HealthReason is one thing that is wrong.
@@ -1155,7 +1461,7 @@ type HealthReason struct {
 
 func (x *HealthReason) Reset() {
 	*x = HealthReason{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1167,7 +1473,7 @@ func (x *HealthReason) String() string {
 func (*HealthReason) ProtoMessage() {}
 
 func (x *HealthReason) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[14]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1486,7 @@ func (x *HealthReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReason.ProtoReflect.Descriptor instead.
 func (*HealthReason) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HealthReason) GetWhat() string {
@@ -1217,7 +1523,7 @@ type ClusterHealthResponse struct {
 
 func (x *ClusterHealthResponse) Reset() {
 	*x = ClusterHealthResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1535,7 @@ func (x *ClusterHealthResponse) String() string {
 func (*ClusterHealthResponse) ProtoMessage() {}
 
 func (x *ClusterHealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[15]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1548,7 @@ func (x *ClusterHealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterHealthResponse.ProtoReflect.Descriptor instead.
 func (*ClusterHealthResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClusterHealthResponse) GetHealthy() bool {
@@ -1270,7 +1576,7 @@ type DescribeGroupRequest struct {
 
 func (x *DescribeGroupRequest) Reset() {
 	*x = DescribeGroupRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1588,7 @@ func (x *DescribeGroupRequest) String() string {
 func (*DescribeGroupRequest) ProtoMessage() {}
 
 func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[16]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1601,7 @@ func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
 func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DescribeGroupRequest) GetGroupId() uint64 {
@@ -1363,7 +1669,7 @@ type ReplicaStatus struct {
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1681,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[17]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1694,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReplicaStatus) GetGroupId() uint64 {
@@ -1588,7 +1894,7 @@ type ReplicaDetail struct {
 
 func (x *ReplicaDetail) Reset() {
 	*x = ReplicaDetail{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1906,7 @@ func (x *ReplicaDetail) String() string {
 func (*ReplicaDetail) ProtoMessage() {}
 
 func (x *ReplicaDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[18]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1919,7 @@ func (x *ReplicaDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaDetail.ProtoReflect.Descriptor instead.
 func (*ReplicaDetail) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReplicaDetail) GetVote() uint64 {
@@ -1715,7 +2021,7 @@ type MemberProgress struct {
 
 func (x *MemberProgress) Reset() {
 	*x = MemberProgress{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +2033,7 @@ func (x *MemberProgress) String() string {
 func (*MemberProgress) ProtoMessage() {}
 
 func (x *MemberProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[19]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +2046,7 @@ func (x *MemberProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberProgress.ProtoReflect.Descriptor instead.
 func (*MemberProgress) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MemberProgress) GetReplicaId() uint64 {
@@ -1834,7 +2140,7 @@ type EntrySummary struct {
 
 func (x *EntrySummary) Reset() {
 	*x = EntrySummary{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +2152,7 @@ func (x *EntrySummary) String() string {
 func (*EntrySummary) ProtoMessage() {}
 
 func (x *EntrySummary) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[20]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +2165,7 @@ func (x *EntrySummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntrySummary.ProtoReflect.Descriptor instead.
 func (*EntrySummary) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EntrySummary) GetIndex() uint64 {
@@ -1921,7 +2227,7 @@ type DescribeGroupResponse struct {
 
 func (x *DescribeGroupResponse) Reset() {
 	*x = DescribeGroupResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2239,7 @@ func (x *DescribeGroupResponse) String() string {
 func (*DescribeGroupResponse) ProtoMessage() {}
 
 func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[21]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2252,7 @@ func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
 func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DescribeGroupResponse) GetGroupId() uint64 {
@@ -1990,7 +2296,7 @@ type NodeStatusRequest struct {
 
 func (x *NodeStatusRequest) Reset() {
 	*x = NodeStatusRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2308,7 @@ func (x *NodeStatusRequest) String() string {
 func (*NodeStatusRequest) ProtoMessage() {}
 
 func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[22]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2321,7 @@ func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*NodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeStatusRequest) GetGroupIds() []uint64 {
@@ -2057,7 +2363,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2375,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[23]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2388,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NodeStatusResponse) GetNodeId() uint64 {
@@ -2162,7 +2468,7 @@ type RegisterNodeRequest struct {
 
 func (x *RegisterNodeRequest) Reset() {
 	*x = RegisterNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2480,7 @@ func (x *RegisterNodeRequest) String() string {
 func (*RegisterNodeRequest) ProtoMessage() {}
 
 func (x *RegisterNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[24]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2493,7 @@ func (x *RegisterNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNodeRequest.ProtoReflect.Descriptor instead.
 func (*RegisterNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RegisterNodeRequest) GetNodeId() uint64 {
@@ -2241,7 +2547,7 @@ type RegisterNodeResponse struct {
 
 func (x *RegisterNodeResponse) Reset() {
 	*x = RegisterNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2559,7 @@ func (x *RegisterNodeResponse) String() string {
 func (*RegisterNodeResponse) ProtoMessage() {}
 
 func (x *RegisterNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[25]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2572,7 @@ func (x *RegisterNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterNodeResponse.ProtoReflect.Descriptor instead.
 func (*RegisterNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 // JoinNodeRequest describes a node that wants to be a member.
@@ -2286,7 +2592,7 @@ type JoinNodeRequest struct {
 
 func (x *JoinNodeRequest) Reset() {
 	*x = JoinNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2298,7 +2604,7 @@ func (x *JoinNodeRequest) String() string {
 func (*JoinNodeRequest) ProtoMessage() {}
 
 func (x *JoinNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[26]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2311,7 +2617,7 @@ func (x *JoinNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinNodeRequest.ProtoReflect.Descriptor instead.
 func (*JoinNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JoinNodeRequest) GetStoreId() string {
@@ -2357,7 +2663,7 @@ type JoinNodeResponse struct {
 
 func (x *JoinNodeResponse) Reset() {
 	*x = JoinNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2675,7 @@ func (x *JoinNodeResponse) String() string {
 func (*JoinNodeResponse) ProtoMessage() {}
 
 func (x *JoinNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[27]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2688,7 @@ func (x *JoinNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinNodeResponse.ProtoReflect.Descriptor instead.
 func (*JoinNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinNodeResponse) GetClusterId() string {
@@ -2419,7 +2725,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2737,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[28]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2750,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DrainNodeRequest) GetNodeId() uint64 {
@@ -2482,7 +2788,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2800,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[29]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2813,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DrainNodeResponse) GetReplicasLeft() uint32 {
@@ -2565,7 +2871,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2883,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[30]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2896,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RemoveNodeRequest) GetNodeId() uint64 {
@@ -2616,7 +2922,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2628,7 +2934,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[31]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2641,7 +2947,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 // CanStopRequest names a node.
@@ -2655,7 +2961,7 @@ type CanStopRequest struct {
 
 func (x *CanStopRequest) Reset() {
 	*x = CanStopRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2973,7 @@ func (x *CanStopRequest) String() string {
 func (*CanStopRequest) ProtoMessage() {}
 
 func (x *CanStopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[32]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2986,7 @@ func (x *CanStopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanStopRequest.ProtoReflect.Descriptor instead.
 func (*CanStopRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CanStopRequest) GetNodeId() uint64 {
@@ -2703,7 +3009,7 @@ type CanStopResponse struct {
 
 func (x *CanStopResponse) Reset() {
 	*x = CanStopResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +3021,7 @@ func (x *CanStopResponse) String() string {
 func (*CanStopResponse) ProtoMessage() {}
 
 func (x *CanStopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[33]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +3034,7 @@ func (x *CanStopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanStopResponse.ProtoReflect.Descriptor instead.
 func (*CanStopResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CanStopResponse) GetCanStop() bool {
@@ -2764,7 +3070,7 @@ type MovePartitionRequest struct {
 
 func (x *MovePartitionRequest) Reset() {
 	*x = MovePartitionRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +3082,7 @@ func (x *MovePartitionRequest) String() string {
 func (*MovePartitionRequest) ProtoMessage() {}
 
 func (x *MovePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[34]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +3095,7 @@ func (x *MovePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionRequest.ProtoReflect.Descriptor instead.
 func (*MovePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MovePartitionRequest) GetTopic() string {
@@ -2846,7 +3152,7 @@ type MovePartitionResponse struct {
 
 func (x *MovePartitionResponse) Reset() {
 	*x = MovePartitionResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[35]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +3164,7 @@ func (x *MovePartitionResponse) String() string {
 func (*MovePartitionResponse) ProtoMessage() {}
 
 func (x *MovePartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[35]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3177,7 @@ func (x *MovePartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MovePartitionResponse.ProtoReflect.Descriptor instead.
 func (*MovePartitionResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MovePartitionResponse) GetTargetId() uint64 {
@@ -2924,7 +3230,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[36]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3242,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[36]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3255,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TransferLeaderRequest) GetTopic() string {
@@ -2984,7 +3290,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_multiraft_v1_admin_proto_msgTypes[37]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2996,7 +3302,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multiraft_v1_admin_proto_msgTypes[37]
+	mi := &file_multiraft_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3009,7 +3315,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_multiraft_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TransferLeaderResponse) GetLeader() uint64 {
@@ -3023,7 +3329,28 @@ var File_multiraft_v1_admin_proto protoreflect.FileDescriptor
 
 const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x18multiraft/v1/admin.proto\x12\fmultiraft.v1\"\xba\x01\n" +
+	"\x18multiraft/v1/admin.proto\x12\fmultiraft.v1\",\n" +
+	"\x0fGetTraceRequest\x12\x19\n" +
+	"\btrace_id\x18\x01 \x01(\tR\atraceId\"\x98\x02\n" +
+	"\tTraceSpan\x12\x17\n" +
+	"\aspan_id\x18\x01 \x01(\fR\x06spanId\x12$\n" +
+	"\x0eparent_span_id\x18\x02 \x01(\fR\fparentSpanId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12&\n" +
+	"\x0fstart_unix_nano\x18\x04 \x01(\x03R\rstartUnixNano\x12\"\n" +
+	"\rend_unix_nano\x18\x05 \x01(\x03R\vendUnixNano\x12<\n" +
+	"\n" +
+	"attributes\x18\x06 \x03(\v2\x1c.multiraft.v1.TraceAttributeR\n" +
+	"attributes\x12\x14\n" +
+	"\x05links\x18\a \x03(\tR\x05links\x12\x18\n" +
+	"\afailure\x18\b \x01(\tR\afailure\"[\n" +
+	"\x0eTraceAttribute\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12\x18\n" +
+	"\x06number\x18\x03 \x01(\x03H\x00R\x06numberB\a\n" +
+	"\x05value\"Z\n" +
+	"\x10GetTraceResponse\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12-\n" +
+	"\x05spans\x18\x02 \x03(\v2\x17.multiraft.v1.TraceSpanR\x05spans\"\xba\x01\n" +
 	"\x12CreateTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -3256,7 +3583,8 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\x16DISK_SPACE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DISK_SPACE_ENOUGH\x10\x01\x12\x12\n" +
 	"\x0eDISK_SPACE_LOW\x10\x02\x12\x14\n" +
-	"\x10DISK_SPACE_SHORT\x10\x032\xf7\t\n" +
+	"\x10DISK_SPACE_SHORT\x10\x032\xc2\n" +
+	"\n" +
 	"\fAdminService\x12R\n" +
 	"\vCreateTopic\x12 .multiraft.v1.CreateTopicRequest\x1a!.multiraft.v1.CreateTopicResponse\x12O\n" +
 	"\n" +
@@ -3276,7 +3604,8 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"RemoveNode\x12\x1f.multiraft.v1.RemoveNodeRequest\x1a .multiraft.v1.RemoveNodeResponse\x12F\n" +
 	"\aCanStop\x12\x1c.multiraft.v1.CanStopRequest\x1a\x1d.multiraft.v1.CanStopResponse\x12X\n" +
 	"\rMovePartition\x12\".multiraft.v1.MovePartitionRequest\x1a#.multiraft.v1.MovePartitionResponse\x12[\n" +
-	"\x0eTransferLeader\x12#.multiraft.v1.TransferLeaderRequest\x1a$.multiraft.v1.TransferLeaderResponseBAZ?github.com/multiraftd/multiraftd/proto/multiraft/v1;multiraftv1b\x06proto3"
+	"\x0eTransferLeader\x12#.multiraft.v1.TransferLeaderRequest\x1a$.multiraft.v1.TransferLeaderResponse\x12I\n" +
+	"\bGetTrace\x12\x1d.multiraft.v1.GetTraceRequest\x1a\x1e.multiraft.v1.GetTraceResponseBAZ?github.com/multiraftd/multiraftd/proto/multiraft/v1;multiraftv1b\x06proto3"
 
 var (
 	file_multiraft_v1_admin_proto_rawDescOnce sync.Once
@@ -3291,103 +3620,111 @@ func file_multiraft_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_multiraft_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_multiraft_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_multiraft_v1_admin_proto_goTypes = []any{
 	(ReplicaRole)(0),               // 0: multiraft.v1.ReplicaRole
 	(MemberState)(0),               // 1: multiraft.v1.MemberState
 	(DiskSpace)(0),                 // 2: multiraft.v1.DiskSpace
-	(*CreateTopicRequest)(nil),     // 3: multiraft.v1.CreateTopicRequest
-	(*Retention)(nil),              // 4: multiraft.v1.Retention
-	(*AlterTopicRequest)(nil),      // 5: multiraft.v1.AlterTopicRequest
-	(*AlterTopicResponse)(nil),     // 6: multiraft.v1.AlterTopicResponse
-	(*DeleteTopicRequest)(nil),     // 7: multiraft.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),    // 8: multiraft.v1.DeleteTopicResponse
-	(*CreateTopicResponse)(nil),    // 9: multiraft.v1.CreateTopicResponse
-	(*ListTopicsRequest)(nil),      // 10: multiraft.v1.ListTopicsRequest
-	(*TopicSummary)(nil),           // 11: multiraft.v1.TopicSummary
-	(*ListTopicsResponse)(nil),     // 12: multiraft.v1.ListTopicsResponse
-	(*ClusterStatusRequest)(nil),   // 13: multiraft.v1.ClusterStatusRequest
-	(*NodeInfo)(nil),               // 14: multiraft.v1.NodeInfo
-	(*ClusterStatusResponse)(nil),  // 15: multiraft.v1.ClusterStatusResponse
-	(*ClusterHealthRequest)(nil),   // 16: multiraft.v1.ClusterHealthRequest
-	(*HealthReason)(nil),           // 17: multiraft.v1.HealthReason
-	(*ClusterHealthResponse)(nil),  // 18: multiraft.v1.ClusterHealthResponse
-	(*DescribeGroupRequest)(nil),   // 19: multiraft.v1.DescribeGroupRequest
-	(*ReplicaStatus)(nil),          // 20: multiraft.v1.ReplicaStatus
-	(*ReplicaDetail)(nil),          // 21: multiraft.v1.ReplicaDetail
-	(*MemberProgress)(nil),         // 22: multiraft.v1.MemberProgress
-	(*EntrySummary)(nil),           // 23: multiraft.v1.EntrySummary
-	(*DescribeGroupResponse)(nil),  // 24: multiraft.v1.DescribeGroupResponse
-	(*NodeStatusRequest)(nil),      // 25: multiraft.v1.NodeStatusRequest
-	(*NodeStatusResponse)(nil),     // 26: multiraft.v1.NodeStatusResponse
-	(*RegisterNodeRequest)(nil),    // 27: multiraft.v1.RegisterNodeRequest
-	(*RegisterNodeResponse)(nil),   // 28: multiraft.v1.RegisterNodeResponse
-	(*JoinNodeRequest)(nil),        // 29: multiraft.v1.JoinNodeRequest
-	(*JoinNodeResponse)(nil),       // 30: multiraft.v1.JoinNodeResponse
-	(*DrainNodeRequest)(nil),       // 31: multiraft.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),      // 32: multiraft.v1.DrainNodeResponse
-	(*RemoveNodeRequest)(nil),      // 33: multiraft.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),     // 34: multiraft.v1.RemoveNodeResponse
-	(*CanStopRequest)(nil),         // 35: multiraft.v1.CanStopRequest
-	(*CanStopResponse)(nil),        // 36: multiraft.v1.CanStopResponse
-	(*MovePartitionRequest)(nil),   // 37: multiraft.v1.MovePartitionRequest
-	(*MovePartitionResponse)(nil),  // 38: multiraft.v1.MovePartitionResponse
-	(*TransferLeaderRequest)(nil),  // 39: multiraft.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 40: multiraft.v1.TransferLeaderResponse
+	(*GetTraceRequest)(nil),        // 3: multiraft.v1.GetTraceRequest
+	(*TraceSpan)(nil),              // 4: multiraft.v1.TraceSpan
+	(*TraceAttribute)(nil),         // 5: multiraft.v1.TraceAttribute
+	(*GetTraceResponse)(nil),       // 6: multiraft.v1.GetTraceResponse
+	(*CreateTopicRequest)(nil),     // 7: multiraft.v1.CreateTopicRequest
+	(*Retention)(nil),              // 8: multiraft.v1.Retention
+	(*AlterTopicRequest)(nil),      // 9: multiraft.v1.AlterTopicRequest
+	(*AlterTopicResponse)(nil),     // 10: multiraft.v1.AlterTopicResponse
+	(*DeleteTopicRequest)(nil),     // 11: multiraft.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),    // 12: multiraft.v1.DeleteTopicResponse
+	(*CreateTopicResponse)(nil),    // 13: multiraft.v1.CreateTopicResponse
+	(*ListTopicsRequest)(nil),      // 14: multiraft.v1.ListTopicsRequest
+	(*TopicSummary)(nil),           // 15: multiraft.v1.TopicSummary
+	(*ListTopicsResponse)(nil),     // 16: multiraft.v1.ListTopicsResponse
+	(*ClusterStatusRequest)(nil),   // 17: multiraft.v1.ClusterStatusRequest
+	(*NodeInfo)(nil),               // 18: multiraft.v1.NodeInfo
+	(*ClusterStatusResponse)(nil),  // 19: multiraft.v1.ClusterStatusResponse
+	(*ClusterHealthRequest)(nil),   // 20: multiraft.v1.ClusterHealthRequest
+	(*HealthReason)(nil),           // 21: multiraft.v1.HealthReason
+	(*ClusterHealthResponse)(nil),  // 22: multiraft.v1.ClusterHealthResponse
+	(*DescribeGroupRequest)(nil),   // 23: multiraft.v1.DescribeGroupRequest
+	(*ReplicaStatus)(nil),          // 24: multiraft.v1.ReplicaStatus
+	(*ReplicaDetail)(nil),          // 25: multiraft.v1.ReplicaDetail
+	(*MemberProgress)(nil),         // 26: multiraft.v1.MemberProgress
+	(*EntrySummary)(nil),           // 27: multiraft.v1.EntrySummary
+	(*DescribeGroupResponse)(nil),  // 28: multiraft.v1.DescribeGroupResponse
+	(*NodeStatusRequest)(nil),      // 29: multiraft.v1.NodeStatusRequest
+	(*NodeStatusResponse)(nil),     // 30: multiraft.v1.NodeStatusResponse
+	(*RegisterNodeRequest)(nil),    // 31: multiraft.v1.RegisterNodeRequest
+	(*RegisterNodeResponse)(nil),   // 32: multiraft.v1.RegisterNodeResponse
+	(*JoinNodeRequest)(nil),        // 33: multiraft.v1.JoinNodeRequest
+	(*JoinNodeResponse)(nil),       // 34: multiraft.v1.JoinNodeResponse
+	(*DrainNodeRequest)(nil),       // 35: multiraft.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),      // 36: multiraft.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),      // 37: multiraft.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),     // 38: multiraft.v1.RemoveNodeResponse
+	(*CanStopRequest)(nil),         // 39: multiraft.v1.CanStopRequest
+	(*CanStopResponse)(nil),        // 40: multiraft.v1.CanStopResponse
+	(*MovePartitionRequest)(nil),   // 41: multiraft.v1.MovePartitionRequest
+	(*MovePartitionResponse)(nil),  // 42: multiraft.v1.MovePartitionResponse
+	(*TransferLeaderRequest)(nil),  // 43: multiraft.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 44: multiraft.v1.TransferLeaderResponse
 }
 var file_multiraft_v1_admin_proto_depIdxs = []int32{
-	4,  // 0: multiraft.v1.CreateTopicRequest.retention:type_name -> multiraft.v1.Retention
-	4,  // 1: multiraft.v1.AlterTopicResponse.retention:type_name -> multiraft.v1.Retention
-	4,  // 2: multiraft.v1.TopicSummary.retention:type_name -> multiraft.v1.Retention
-	11, // 3: multiraft.v1.ListTopicsResponse.topics:type_name -> multiraft.v1.TopicSummary
-	14, // 4: multiraft.v1.ClusterStatusResponse.nodes:type_name -> multiraft.v1.NodeInfo
-	17, // 5: multiraft.v1.ClusterHealthResponse.reasons:type_name -> multiraft.v1.HealthReason
-	0,  // 6: multiraft.v1.ReplicaStatus.role:type_name -> multiraft.v1.ReplicaRole
-	21, // 7: multiraft.v1.ReplicaStatus.detail:type_name -> multiraft.v1.ReplicaDetail
-	22, // 8: multiraft.v1.ReplicaDetail.members:type_name -> multiraft.v1.MemberProgress
-	23, // 9: multiraft.v1.ReplicaDetail.entries:type_name -> multiraft.v1.EntrySummary
-	1,  // 10: multiraft.v1.MemberProgress.state:type_name -> multiraft.v1.MemberState
-	20, // 11: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	20, // 12: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
-	17, // 13: multiraft.v1.NodeStatusResponse.findings:type_name -> multiraft.v1.HealthReason
-	2,  // 14: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
-	14, // 15: multiraft.v1.JoinNodeResponse.nodes:type_name -> multiraft.v1.NodeInfo
-	17, // 16: multiraft.v1.CanStopResponse.reasons:type_name -> multiraft.v1.HealthReason
-	3,  // 17: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
-	5,  // 18: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
-	7,  // 19: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
-	10, // 20: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
-	13, // 21: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
-	16, // 22: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
-	19, // 23: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
-	25, // 24: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
-	27, // 25: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
-	29, // 26: multiraft.v1.AdminService.JoinNode:input_type -> multiraft.v1.JoinNodeRequest
-	31, // 27: multiraft.v1.AdminService.DrainNode:input_type -> multiraft.v1.DrainNodeRequest
-	33, // 28: multiraft.v1.AdminService.RemoveNode:input_type -> multiraft.v1.RemoveNodeRequest
-	35, // 29: multiraft.v1.AdminService.CanStop:input_type -> multiraft.v1.CanStopRequest
-	37, // 30: multiraft.v1.AdminService.MovePartition:input_type -> multiraft.v1.MovePartitionRequest
-	39, // 31: multiraft.v1.AdminService.TransferLeader:input_type -> multiraft.v1.TransferLeaderRequest
-	9,  // 32: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
-	6,  // 33: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
-	8,  // 34: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
-	12, // 35: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
-	15, // 36: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
-	18, // 37: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
-	24, // 38: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
-	26, // 39: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
-	28, // 40: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
-	30, // 41: multiraft.v1.AdminService.JoinNode:output_type -> multiraft.v1.JoinNodeResponse
-	32, // 42: multiraft.v1.AdminService.DrainNode:output_type -> multiraft.v1.DrainNodeResponse
-	34, // 43: multiraft.v1.AdminService.RemoveNode:output_type -> multiraft.v1.RemoveNodeResponse
-	36, // 44: multiraft.v1.AdminService.CanStop:output_type -> multiraft.v1.CanStopResponse
-	38, // 45: multiraft.v1.AdminService.MovePartition:output_type -> multiraft.v1.MovePartitionResponse
-	40, // 46: multiraft.v1.AdminService.TransferLeader:output_type -> multiraft.v1.TransferLeaderResponse
-	32, // [32:47] is the sub-list for method output_type
-	17, // [17:32] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	5,  // 0: multiraft.v1.TraceSpan.attributes:type_name -> multiraft.v1.TraceAttribute
+	4,  // 1: multiraft.v1.GetTraceResponse.spans:type_name -> multiraft.v1.TraceSpan
+	8,  // 2: multiraft.v1.CreateTopicRequest.retention:type_name -> multiraft.v1.Retention
+	8,  // 3: multiraft.v1.AlterTopicResponse.retention:type_name -> multiraft.v1.Retention
+	8,  // 4: multiraft.v1.TopicSummary.retention:type_name -> multiraft.v1.Retention
+	15, // 5: multiraft.v1.ListTopicsResponse.topics:type_name -> multiraft.v1.TopicSummary
+	18, // 6: multiraft.v1.ClusterStatusResponse.nodes:type_name -> multiraft.v1.NodeInfo
+	21, // 7: multiraft.v1.ClusterHealthResponse.reasons:type_name -> multiraft.v1.HealthReason
+	0,  // 8: multiraft.v1.ReplicaStatus.role:type_name -> multiraft.v1.ReplicaRole
+	25, // 9: multiraft.v1.ReplicaStatus.detail:type_name -> multiraft.v1.ReplicaDetail
+	26, // 10: multiraft.v1.ReplicaDetail.members:type_name -> multiraft.v1.MemberProgress
+	27, // 11: multiraft.v1.ReplicaDetail.entries:type_name -> multiraft.v1.EntrySummary
+	1,  // 12: multiraft.v1.MemberProgress.state:type_name -> multiraft.v1.MemberState
+	24, // 13: multiraft.v1.DescribeGroupResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
+	24, // 14: multiraft.v1.NodeStatusResponse.replicas:type_name -> multiraft.v1.ReplicaStatus
+	21, // 15: multiraft.v1.NodeStatusResponse.findings:type_name -> multiraft.v1.HealthReason
+	2,  // 16: multiraft.v1.NodeStatusResponse.disk_space:type_name -> multiraft.v1.DiskSpace
+	18, // 17: multiraft.v1.JoinNodeResponse.nodes:type_name -> multiraft.v1.NodeInfo
+	21, // 18: multiraft.v1.CanStopResponse.reasons:type_name -> multiraft.v1.HealthReason
+	7,  // 19: multiraft.v1.AdminService.CreateTopic:input_type -> multiraft.v1.CreateTopicRequest
+	9,  // 20: multiraft.v1.AdminService.AlterTopic:input_type -> multiraft.v1.AlterTopicRequest
+	11, // 21: multiraft.v1.AdminService.DeleteTopic:input_type -> multiraft.v1.DeleteTopicRequest
+	14, // 22: multiraft.v1.AdminService.ListTopics:input_type -> multiraft.v1.ListTopicsRequest
+	17, // 23: multiraft.v1.AdminService.ClusterStatus:input_type -> multiraft.v1.ClusterStatusRequest
+	20, // 24: multiraft.v1.AdminService.ClusterHealth:input_type -> multiraft.v1.ClusterHealthRequest
+	23, // 25: multiraft.v1.AdminService.DescribeGroup:input_type -> multiraft.v1.DescribeGroupRequest
+	29, // 26: multiraft.v1.AdminService.NodeStatus:input_type -> multiraft.v1.NodeStatusRequest
+	31, // 27: multiraft.v1.AdminService.RegisterNode:input_type -> multiraft.v1.RegisterNodeRequest
+	33, // 28: multiraft.v1.AdminService.JoinNode:input_type -> multiraft.v1.JoinNodeRequest
+	35, // 29: multiraft.v1.AdminService.DrainNode:input_type -> multiraft.v1.DrainNodeRequest
+	37, // 30: multiraft.v1.AdminService.RemoveNode:input_type -> multiraft.v1.RemoveNodeRequest
+	39, // 31: multiraft.v1.AdminService.CanStop:input_type -> multiraft.v1.CanStopRequest
+	41, // 32: multiraft.v1.AdminService.MovePartition:input_type -> multiraft.v1.MovePartitionRequest
+	43, // 33: multiraft.v1.AdminService.TransferLeader:input_type -> multiraft.v1.TransferLeaderRequest
+	3,  // 34: multiraft.v1.AdminService.GetTrace:input_type -> multiraft.v1.GetTraceRequest
+	13, // 35: multiraft.v1.AdminService.CreateTopic:output_type -> multiraft.v1.CreateTopicResponse
+	10, // 36: multiraft.v1.AdminService.AlterTopic:output_type -> multiraft.v1.AlterTopicResponse
+	12, // 37: multiraft.v1.AdminService.DeleteTopic:output_type -> multiraft.v1.DeleteTopicResponse
+	16, // 38: multiraft.v1.AdminService.ListTopics:output_type -> multiraft.v1.ListTopicsResponse
+	19, // 39: multiraft.v1.AdminService.ClusterStatus:output_type -> multiraft.v1.ClusterStatusResponse
+	22, // 40: multiraft.v1.AdminService.ClusterHealth:output_type -> multiraft.v1.ClusterHealthResponse
+	28, // 41: multiraft.v1.AdminService.DescribeGroup:output_type -> multiraft.v1.DescribeGroupResponse
+	30, // 42: multiraft.v1.AdminService.NodeStatus:output_type -> multiraft.v1.NodeStatusResponse
+	32, // 43: multiraft.v1.AdminService.RegisterNode:output_type -> multiraft.v1.RegisterNodeResponse
+	34, // 44: multiraft.v1.AdminService.JoinNode:output_type -> multiraft.v1.JoinNodeResponse
+	36, // 45: multiraft.v1.AdminService.DrainNode:output_type -> multiraft.v1.DrainNodeResponse
+	38, // 46: multiraft.v1.AdminService.RemoveNode:output_type -> multiraft.v1.RemoveNodeResponse
+	40, // 47: multiraft.v1.AdminService.CanStop:output_type -> multiraft.v1.CanStopResponse
+	42, // 48: multiraft.v1.AdminService.MovePartition:output_type -> multiraft.v1.MovePartitionResponse
+	44, // 49: multiraft.v1.AdminService.TransferLeader:output_type -> multiraft.v1.TransferLeaderResponse
+	6,  // 50: multiraft.v1.AdminService.GetTrace:output_type -> multiraft.v1.GetTraceResponse
+	35, // [35:51] is the sub-list for method output_type
+	19, // [19:35] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_multiraft_v1_admin_proto_init() }
@@ -3396,10 +3733,14 @@ func file_multiraft_v1_admin_proto_init() {
 		return
 	}
 	file_multiraft_v1_admin_proto_msgTypes[2].OneofWrappers = []any{
+		(*TraceAttribute_Text)(nil),
+		(*TraceAttribute_Number)(nil),
+	}
+	file_multiraft_v1_admin_proto_msgTypes[6].OneofWrappers = []any{
 		(*AlterTopicRequest_Name)(nil),
 		(*AlterTopicRequest_TopicId)(nil),
 	}
-	file_multiraft_v1_admin_proto_msgTypes[4].OneofWrappers = []any{
+	file_multiraft_v1_admin_proto_msgTypes[8].OneofWrappers = []any{
 		(*DeleteTopicRequest_Name)(nil),
 		(*DeleteTopicRequest_TopicId)(nil),
 	}
@@ -3409,7 +3750,7 @@ func file_multiraft_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multiraft_v1_admin_proto_rawDesc), len(file_multiraft_v1_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   38,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

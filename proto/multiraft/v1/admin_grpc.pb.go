@@ -36,6 +36,7 @@ const (
 	AdminService_CanStop_FullMethodName        = "/multiraft.v1.AdminService/CanStop"
 	AdminService_MovePartition_FullMethodName  = "/multiraft.v1.AdminService/MovePartition"
 	AdminService_TransferLeader_FullMethodName = "/multiraft.v1.AdminService/TransferLeader"
+	AdminService_GetTrace_FullMethodName       = "/multiraft.v1.AdminService/GetTrace"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -82,6 +83,9 @@ type AdminServiceClient interface {
 	MovePartition(ctx context.Context, in *MovePartitionRequest, opts ...grpc.CallOption) (*MovePartitionResponse, error)
 	// TransferLeader hands a partition's leadership to another node, and answers when that leads.
 	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
+	// GetTrace returns the spans of a sampled trace that this node has and still remembers, without asking anybody; none
+	// when it has none. INVALID_ARGUMENT for what is no trace id.
+	GetTrace(ctx context.Context, in *GetTraceRequest, opts ...grpc.CallOption) (*GetTraceResponse, error)
 }
 
 type adminServiceClient struct {
@@ -242,6 +246,16 @@ func (c *adminServiceClient) TransferLeader(ctx context.Context, in *TransferLea
 	return out, nil
 }
 
+func (c *adminServiceClient) GetTrace(ctx context.Context, in *GetTraceRequest, opts ...grpc.CallOption) (*GetTraceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTraceResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetTrace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -286,6 +300,9 @@ type AdminServiceServer interface {
 	MovePartition(context.Context, *MovePartitionRequest) (*MovePartitionResponse, error)
 	// TransferLeader hands a partition's leadership to another node, and answers when that leads.
 	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
+	// GetTrace returns the spans of a sampled trace that this node has and still remembers, without asking anybody; none
+	// when it has none. INVALID_ARGUMENT for what is no trace id.
+	GetTrace(context.Context, *GetTraceRequest) (*GetTraceResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -340,6 +357,9 @@ func (UnimplementedAdminServiceServer) MovePartition(context.Context, *MoveParti
 }
 func (UnimplementedAdminServiceServer) TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
+}
+func (UnimplementedAdminServiceServer) GetTrace(context.Context, *GetTraceRequest) (*GetTraceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTrace not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -632,6 +652,24 @@ func _AdminService_TransferLeader_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetTrace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTraceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetTrace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetTrace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetTrace(ctx, req.(*GetTraceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -698,6 +736,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TransferLeader",
 			Handler:    _AdminService_TransferLeader_Handler,
+		},
+		{
+			MethodName: "GetTrace",
+			Handler:    _AdminService_GetTrace_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -357,7 +357,9 @@ type AppendItem struct {
 	//
 	//	*AppendItem_Batch
 	//	*AppendItem_Records
-	Content       isAppendItem_Content `protobuf_oneof:"content"`
+	Content isAppendItem_Content `protobuf_oneof:"content"`
+	// W3C traceparent of what the caller traces; empty = the node decides. It goes before one in the records' headers.
+	Traceparent   string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,6 +438,13 @@ func (x *AppendItem) GetRecords() *RecordList {
 		}
 	}
 	return nil
+}
+
+func (x *AppendItem) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 type isAppendItem_Content interface {
@@ -1544,7 +1553,7 @@ const file_multiraft_v1_log_proto_rawDesc = "" +
 	"\x06_value\"<\n" +
 	"\n" +
 	"RecordList\x12.\n" +
-	"\arecords\x18\x01 \x03(\v2\x14.multiraft.v1.RecordR\arecords\"\xbd\x01\n" +
+	"\arecords\x18\x01 \x03(\v2\x14.multiraft.v1.RecordR\arecords\"\xdf\x01\n" +
 	"\n" +
 	"AppendItem\x12\x1d\n" +
 	"\n" +
@@ -1552,7 +1561,8 @@ const file_multiraft_v1_log_proto_rawDesc = "" +
 	"\btopic_id\x18\x02 \x01(\x04R\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\rR\tpartition\x12\x16\n" +
 	"\x05batch\x18\x04 \x01(\fH\x00R\x05batch\x124\n" +
-	"\arecords\x18\x05 \x01(\v2\x18.multiraft.v1.RecordListH\x00R\arecordsB\t\n" +
+	"\arecords\x18\x05 \x01(\v2\x18.multiraft.v1.RecordListH\x00R\arecords\x12 \n" +
+	"\vtraceparent\x18\x06 \x01(\tR\vtraceparentB\t\n" +
 	"\acontent\"\xd3\x01\n" +
 	"\aReceipt\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12!\n" +
