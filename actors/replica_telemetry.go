@@ -27,6 +27,26 @@ type timedSend struct {
 	sent int64
 }
 
+// noteProposed times how long this turn's proposals have waited. What came in one message has waited as long.
+func (r *Replica) noteProposed(now int64) {
+	r.proposed += len(r.proposals)
+	since, same := int64(0), 0
+	for _, p := range r.proposals {
+		if p.Since != since {
+			r.queued(now-since, since, same)
+			since, same = p.Since, 0
+		}
+		same++
+	}
+	r.queued(now-since, since, same)
+}
+
+func (r *Replica) queued(waited, since int64, n int) {
+	if since != 0 && n > 0 {
+		r.cfg.Counters.StageQueue.ObserveN(waited, n)
+	}
+}
+
 // noteSent begins to time a message with entries, unless one to the same member is on its way.
 func (r *Replica) noteSent(m *raftpb.Message) {
 	n, c := len(m.GetEntries()), r.cfg.Counters

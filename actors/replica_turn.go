@@ -108,11 +108,8 @@ func (r *Replica) propose() {
 	for _, p := range r.proposals {
 		r.waiters.push(r.nextSeq, waiter{p.Reply, now})
 		r.nextSeq++
-		if p.Since != 0 {
-			r.cfg.Counters.StageQueue.Observe(now - p.Since)
-		}
 	}
-	r.proposed += len(r.proposals)
+	r.noteProposed(now)
 	r.cfg.Counters.Proposals.Add(uint64(len(r.proposals)))
 	r.cfg.Counters.Entries.Add(uint64(len(entries)))
 	clear(r.proposals)

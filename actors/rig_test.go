@@ -39,7 +39,7 @@ type sent struct {
 // rig is one replica (id and node 1 of members 1, 2 and 3) with a LogWriter over an in-memory log, and a
 // sender that only remembers. Nothing happens but in run.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	disp    *queueDispatcher
 	system  *actor.ActorSystem
 	kv      store.KV
@@ -99,13 +99,13 @@ func (k *failingKV) Commit(b *store.Batch, sync bool) error {
 	return k.KV.Commit(b, sync)
 }
 
-func newRig(t *testing.T, wrap func(store.KV) store.KV) *rig {
+func newRig(t testing.TB, wrap func(store.KV) store.KV) *rig {
 	t.Helper()
 	return newRigWith(t, wrap, func(*ReplicaConfig) {})
 }
 
 // newRigWith is newRig with some of the replica's configuration changed.
-func newRigWith(t *testing.T, wrap func(store.KV) store.KV, change func(*ReplicaConfig)) *rig {
+func newRigWith(t testing.TB, wrap func(store.KV) store.KV, change func(*ReplicaConfig)) *rig {
 	t.Helper()
 	r := &rig{t: t, disp: &queueDispatcher{}, machine: &listMachine{}, board: &Board{}, ticks: &TickCount{}}
 	r.kv = store.NewMem()
@@ -207,7 +207,7 @@ func ack(app *raftv1.Envelope) *Inbound {
 }
 
 // only returns the one message of a type that was sent to a node.
-func only(t *testing.T, out []sent, typ raftv1.MessageType, to raftcore.NodeID) *raftv1.Envelope {
+func only(t testing.TB, out []sent, typ raftv1.MessageType, to raftcore.NodeID) *raftv1.Envelope {
 	t.Helper()
 	var found *raftv1.Envelope
 	for _, s := range out {
@@ -226,7 +226,7 @@ func only(t *testing.T, out []sent, typ raftv1.MessageType, to raftcore.NodeID) 
 
 // result remembers the end of a Propose; a second end is a fault.
 type result struct {
-	t     *testing.T
+	t     testing.TB
 	ended bool
 	ProposeResult
 }
@@ -238,7 +238,7 @@ func (r *result) Proposed(res ProposeResult) {
 	r.ended, r.ProposeResult = true, res
 }
 
-func proposals(t *testing.T, payloads ...string) ([]any, []*result) {
+func proposals(t testing.TB, payloads ...string) ([]any, []*result) {
 	var ms []any
 	var rs []*result
 	for _, p := range payloads {

@@ -43,7 +43,7 @@ func (r *rig) live(ticks int) (all []sent) {
 
 // transferred remembers the end of a Transfer; a second end is a fault.
 type transferred struct {
-	t     *testing.T
+	t     testing.TB
 	ended bool
 	to    raftcore.NodeID
 	err   error

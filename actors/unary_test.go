@@ -12,7 +12,7 @@ import (
 )
 
 type unaryResult struct {
-	t     *testing.T
+	t     testing.TB
 	ended bool
 	UnaryAnswer
 }

@@ -82,6 +82,7 @@ type Config struct {
 	Dispatcher actor.Dispatcher
 
 	metadataKeep actors.Keep // zero = the router's default; tests want less
+	groupSeries  int         // 0 = groupSeriesMax; tests want less
 }
 
 // UsageError says what is wrong with a Config; all faults at once.

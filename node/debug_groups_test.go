@@ -12,7 +12,7 @@ import (
 )
 
 // page returns what the node answers on its HTTP address.
-func page(t *testing.T, n *Node, path string) (status int, body string) {
+func page(t testing.TB, n *Node, path string) (status int, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.httpLis.Addr().String()+path, nil)
 	must(t, err)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"runtime"
 	"strconv"
 
@@ -12,6 +13,8 @@ import (
 // groupSeriesMax is of how many groups a node shows series of their own: those with the lowest ids, so that a
 // series stays. /debug/groups shows all of them.
 const groupSeriesMax = 256
+
+func (n *Node) groupSeries() int { return cmp.Or(n.cfg.groupSeries, groupSeriesMax) }
 
 // gaugeMetric is one row of gauges: what it is called, and what it shows of what a scrape sees.
 type gaugeMetric struct {
@@ -103,7 +106,7 @@ func always(value func(s *sight) float64) func(*sight, shows) {
 // perGroup is for a gauge with one value per replica, of the first groupSeriesMax.
 func perGroup(value func(g *groupSight) float64) func(*sight, shows) {
 	return func(s *sight, f shows) {
-		for i := range s.groups[:min(len(s.groups), groupSeriesMax)] {
+		for i := range s.groups[:min(len(s.groups), s.n.groupSeries())] {
 			g := &s.groups[i]
 			if g.status == nil {
 				continue
@@ -149,7 +152,7 @@ var gauges = []gaugeMetric{
 	{"replicas_failed", "Replicas here that have failed.", nil, always(func(s *sight) float64 { return float64(s.failed) })},
 	{"replicas_quiet", "Replicas here with nothing under way for an election timeout: no append, read, change, transfer or snapshot, and no member behind.", nil, always(func(s *sight) float64 { return float64(s.quiet) })},
 	{"groups_under_replicated", "Groups led here with a member that was not heard of lately or lacks committed entries.", nil, always(func(s *sight) float64 { return float64(s.underReplicated) })},
-	{"groups_without_series", "Replicas here that have no group_ series of their own: a node shows those of 256.", nil, always(func(s *sight) float64 { return float64(max(0, len(s.groups)-groupSeriesMax)) })},
+	{"groups_without_series", "Replicas here that have no group_ series of their own: a node shows those of 256.", nil, always(func(s *sight) float64 { return float64(max(0, len(s.groups)-s.n.groupSeries())) })},
 	{"replication_lag_entries", "Entries that the member furthest behind lacks, of all groups led here.", nil, always(func(s *sight) float64 { return float64(s.replicationLag) })},
 	{"apply_lag_entries", "Entries committed and not applied, of the replica here furthest behind.", nil, always(func(s *sight) float64 { return float64(s.applyLag) })},
 

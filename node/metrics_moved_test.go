@@ -96,6 +96,7 @@ func newMovement(t *testing.T) *movement {
 		a.keep, a.options = actors.Keep{Entries: 10, Bytes: 1 << 20}, store.PebbleOptions{Counters: &m.stores}
 		a.change = func(cfg *Config) {
 			id := cfg.ID
+			cfg.groupSeries = 8
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			if cfg.DataDir == "" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -96,16 +97,16 @@ func (m *movement) awayAndBack() {
 	m.until("node 3 is like node 1", func() bool { m.look(); return m.alike(g) })
 }
 
-// manyTopics makes the metadata group's log long, and the groups of a node many.
+// manyTopics makes the metadata group's log long, and the groups of a node more than have series.
 func (m *movement) manyTopics() {
 	for i := range 12 {
 		m.topic(fmt.Sprint("topic", i), 1, client.Retention{})
 	}
-	_, _, err := m.client.CreateTopic(m.ctx, "wide", 800, 1)
-	must(m.t, err)
 	m.look()
-	_, err = m.client.DeleteTopic(m.ctx, "wide")
-	must(m.t, err)
+	for i := range 12 {
+		_, err := m.client.DeleteTopic(m.ctx, fmt.Sprint("topic", i))
+		must(m.t, err)
+	}
 }
 
 // manySnapshots has node 3 need more snapshots than are sent at once, none of which gets through, and stops the node
@@ -297,13 +298,15 @@ func (m *movement) crowd() {
 			_ = c.Close() // nothing was said on it
 		}
 	}()
-	for addr, counter := range map[string]string{m.listen[1]: "transport_shed_total", m.clients[1]: "router_shed_total"} { // each by itself: the order does not matter
-		m.until("one is refused at "+addr, func() bool {
+	n := m.nodes[1]
+	for addr, refused := range map[string]*atomic.Uint64{ // each by itself: the order does not matter
+		m.listen[1]: &n.peers.Counters().Shed.Connections, m.clients[1]: &n.counters.router.Shed.Connections,
+	} {
+		for refused.Load() == 0 && m.ctx.Err() == nil {
 			c, err := net.Dial("tcp", addr)
 			must(m.t, err)
 			conns = append(conns, c)
-			return m.hasMoved(counter)()
-		})
+		}
 	}
 }
 

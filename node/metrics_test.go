@@ -87,7 +87,7 @@ func holdPage(t *testing.T, path string, want []byte) {
 }
 
 // single is a node that is a cluster of its own.
-func single(t *testing.T) *Node {
+func single(t testing.TB) *Node {
 	t.Helper()
 	addr := freeAddr(t)
 	n, err := Start(t.Context(), Config{

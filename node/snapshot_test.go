@@ -81,7 +81,7 @@ func newAway(t *testing.T, change func(*away)) *away {
 	return a
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
