@@ -18,7 +18,6 @@ import (
 
 	"github.com/multiraftd/multiraftd/actors"
 	"github.com/multiraftd/multiraftd/client"
-	"github.com/multiraftd/multiraftd/node/tracing"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/partition"
 	"github.com/multiraftd/multiraftd/raftcore/store"
@@ -39,7 +38,6 @@ type away struct {
 	rate    int
 	silence time.Duration // the election timeout
 	keep    actors.Keep
-	tracing tracing.Config
 	client  *client.Client
 	// change is shown each Config before the node starts; it may put something before the store.
 	change  func(*Config)
@@ -100,7 +98,7 @@ func (a *away) start(id raftcore.NodeID, mu sync.Locker) {
 	}
 	cfg := Config{
 		ID: id, KV: kv, Bootstrap: a.peers, ElectionTimeout: a.silence, ClientAddr: a.clients[id],
-		PeerAddr: a.listen[id], AdvertisePeer: a.peers[id], HTTPAddr: "127.0.0.1:0", SnapshotBytesPerSecond: a.rate, metadataKeep: a.keep, Tracing: a.tracing,
+		PeerAddr: a.listen[id], AdvertisePeer: a.peers[id], HTTPAddr: "127.0.0.1:0", SnapshotBytesPerSecond: a.rate, metadataKeep: a.keep,
 	}
 	if a.change != nil {
 		a.change(&cfg)

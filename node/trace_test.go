@@ -380,7 +380,7 @@ func (c *tracedCluster) until(what string, done func() bool) {
 
 func TestASnapshotIsATraceOverItsSenderAndItsReceiver(t *testing.T) {
 	exporter := &memory{tracetest.NewInMemoryExporter()}
-	a := newAway(t, func(a *away) { a.tracing = tracing.Config{Exporter: exporter} })
+	a := newAway(t, func(a *away) { a.change = func(c *Config) { c.Tracing = tracing.Config{Exporter: exporter} } })
 	g, _ := a.leftBehind("t")
 	a.wantBack(g)
 	var tree *spanTree

@@ -26,6 +26,10 @@ func (s *supervisor) notify(state string) {
 	}
 }
 
+func (s *supervisor) starting() {
+	s.notify("STATUS=starting: on an empty directory it waits for the nodes of --bootstrap, or to join")
+}
+
 func (s *supervisor) ready() { s.notify(daemon.SdNotifyReady + "\nSTATUS=ready") }
 
 func (s *supervisor) waiting(why error) { s.notify("STATUS=not ready yet: " + oneLine(why)) }

@@ -62,6 +62,7 @@ func TestSystemdHearsReadyOnlyWhenThereIsALeaderThenLifeThenTheStop(t *testing.T
 	t.Setenv("NOTIFY_SOCKET", socket)
 	t.Setenv("WATCHDOG_USEC", "600000")
 	must(t, c.Start(1))
+	heard(ctx, t, said, "STATUS=starting")
 	for _, s := range heard(ctx, t, said, "STATUS=not ready yet: ") {
 		if strings.HasPrefix(s, "READY=1") {
 			t.Fatal("ready without a leader")

@@ -40,6 +40,7 @@ func startCommand() *cobra.Command {
 // serve runs one node until ctx ends or the node fails.
 func serve(ctx context.Context, cfg node.Config, logger *slog.Logger) error {
 	begin, sup := time.Now(), newSupervisor(logger)
+	sup.starting()
 	n, err := node.Start(ctx, cfg)
 	if err != nil {
 		return stopped(ctx, err)

@@ -51,7 +51,7 @@ func New(c Config) (*Cluster, error) {
 	if c.Nodes == 0 {
 		c.Nodes = 3
 	}
-	base, err := FreePorts(3*(c.Nodes+c.Joiners) + 1)
+	base, err := freePorts(3*(c.Nodes+c.Joiners) + 1)
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func TestTheLeaderIsReadFromTheDescriptionOfTheTopic(t *testing.T) {
 }
 
 func TestPortsAreFreeAndBelowTheEphemeralRange(t *testing.T) {
-	base, err := FreePorts(10)
+	base, err := freePorts(10)
 	if err != nil {
 		t.Fatal(err)
 	}

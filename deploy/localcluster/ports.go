@@ -19,9 +19,12 @@ const (
 // ErrNoPorts says that no run of free loopback ports was found.
 var ErrNoPorts = errors.New("no free loopback ports found")
 
-// FreePorts returns the first of n neighbouring loopback ports that are free now. Nothing reserves them: a node
+// FreePorts returns the first of n neighbouring loopback ports for whatever else a test starts beside a cluster.
+func FreePorts(n int) (int, error) { return freePorts(n) }
+
+// freePorts returns the first of n neighbouring loopback ports that are free now. Nothing reserves them: a node
 // that loses the race for one says so and ends.
-func FreePorts(n int) (int, error) {
+func freePorts(n int) (int, error) {
 	for range portTries {
 		base := portMin + rand.IntN(portMax-portMin-n)
 		if allFree(base, n) {
