@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
@@ -26,6 +27,8 @@ type disk struct {
 	stalled    time.Duration // until when nothing is written
 	quiet      time.Duration // since when it has been sound
 	parked     []func()      // the log writer, while the disk is stalled
+	// waiting is since when a leader here has had entries that the stalled disk does not take.
+	waiting map[raftcore.GroupID]time.Duration
 }
 
 // fires counts a countdown down and says whether it has run out.
@@ -139,7 +142,7 @@ func (d *disk) unstall() {
 		return
 	}
 	parked := d.parked
-	d.parked, d.quiet = nil, d.n.w.now
+	d.parked, d.waiting, d.quiet = nil, nil, d.n.w.now
 	for _, f := range parked {
 		d.run(f)
 	}

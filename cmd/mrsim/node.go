@@ -263,6 +263,7 @@ type sender struct {
 func (s sender) Send(to raftcore.NodeID, env *raftv1.Envelope) {
 	if s.n.alive(s.life) {
 		s.n.promises(env)
+		s.n.watchStall(env)
 		s.n.link.Send(uint64(to), env)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"slices"
 	"time"
 
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
 // staleMille is how often two leaders of a group are led into temptation.
@@ -58,6 +60,32 @@ func (w *world) askForEnds(n *node, g raftcore.GroupID, within time.Duration, ti
 				w.after(w.between(0, within), func() { r.endAt(n, r.logs[i]) })
 			}
 		}
+	}
+}
+
+// stalledMax is for how long a leader with a stalled disk may speak as one: an election timeout by the slowest clock,
+// and some ticks.
+const stalledMax = 3 * electionTimeout / 2
+
+// watchStall: a leader falls silent when its disk does not take its entries, so that others can be elected.
+func (n *node) watchStall(env *raftv1.Envelope) {
+	if t := env.GetType(); t != raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT && t != raftv1.MessageType_MESSAGE_TYPE_APPEND || n.disk.stalled <= n.w.now {
+		return
+	}
+	g := raftcore.GroupID(env.GetGroupId())
+	s := n.status(g)
+	if synced, err := store.Inspect(n.mem.Synced(), g); s == nil || s.Role != raftcore.Leader || err != nil || synced.Last >= s.Last {
+		return
+	}
+	since, known := n.disk.waiting[g]
+	switch {
+	case !known && n.disk.waiting == nil:
+		n.disk.waiting = map[raftcore.GroupID]time.Duration{g: n.w.now}
+	case !known:
+		n.disk.waiting[g] = n.w.now
+	case n.w.now-since > stalledMax:
+		n.w.violate("a leader whose disk has stalled goes on", "node %d, group %d, term %d: %v after its disk took its last entry, it sends %v",
+			n.id, g, s.Term, n.w.now-since, env.GetType())
 	}
 }
 
