@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +17,7 @@ const (
 	controllerPartitions = 6
 	controllerRate       = 3000 // records of 1 KiB per second
 	controllerReplace    = 6 * time.Second
+	controllerData       = 3 * time.Second // of load come first: so much has to be moved that it takes its time
 )
 
 // regency is a cluster whose controller is killed in the middle of whatever it does, by the end of its node.
@@ -26,59 +29,84 @@ type regency struct {
 
 // controller lets nodes join, partitions move, a node be drained, one be replaced and a follower be filled, and kills
 // the node that leads the metadata group, and so runs the controller, in the middle of each.
-func controller(ctx context.Context, st *stage) (figures string, err error) {
-	c, err := st.newCluster(3, 3, "--replace-after", controllerReplace.String(), "--snapshot-rate", "4MiB", "--election-timeout", "500ms")
+func controller(ctx context.Context, st *stage) (string, error) {
+	members, err := st.reign(ctx, "members", 3, 3, controllerReplace, (*regency).changes)
+	if err != nil {
+		return "", err
+	}
+	// A follower that stays away for so long would be replaced there.
+	filled, err := st.reign(ctx, "snapshot", 5, 0, 0, (*regency).fills)
+	return "the controller's node killed with -9 in the middle: " + members + "; " + filled, err
+}
+
+// reign gives a cluster in a folder of its own to an act.
+func (st *stage) reign(ctx context.Context, folder string, nodes, joiners int, replaceAfter time.Duration, act func(*regency, context.Context) error) (said string, err error) {
+	own := *st
+	own.dir = filepath.Join(st.dir, folder)
+	if err := os.Mkdir(own.dir, 0o755); err != nil {
+		return "", fmt.Errorf("making a scratch folder: %w", err)
+	}
+	c, err := own.newCluster(nodes, joiners, "--replace-after", replaceAfter.String(), "--snapshot-rate", "4MiB", "--election-timeout", "500ms")
 	if err != nil {
 		return "", err
 	}
 	defer c.close(&err)
+	r := &regency{cluster: c, topic: "kept"}
 	if err := c.start(ctx); err != nil {
 		return "", err
 	}
-	r := &regency{cluster: c, topic: "kept"}
-	l, err := c.startLoad(ctx, r.topic, controllerPartitions, "--size", "1024", "--rate", fmt.Sprint(controllerRate), "--window", "65536")
+	err = act(r, ctx)
+	return strings.Join(r.said, ", "), err
+}
+
+// changes is all that the controller does, under load.
+func (r *regency) changes(ctx context.Context) error {
+	l, err := r.startLoad(ctx, r.topic, controllerPartitions, "--size", "1024", "--rate", fmt.Sprint(controllerRate), "--window", "65536")
 	if err != nil {
-		return "", err
+		return err
 	}
 	for _, act := range []func(*regency, context.Context) error{(*regency).joins, (*regency).moves, (*regency).drains, (*regency).replaces} {
 		if err := act(r, ctx); err != nil {
-			return "", err
+			return err
 		}
 	}
 	rep, err := l.finish()
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := r.fills(ctx); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("the controller's node killed with -9 in the middle: %s; %d records verified, 0 missing, doubled, changed or reordered; longest stop of a partition %.0f ms",
-		strings.Join(r.said, ", "), rep.Verify.Acknowledged, rep.Stops.Partitions[0].Millis), nil
+	r.said = append(r.said, fmt.Sprintf("%d records verified, 0 missing, doubled, changed or reordered, longest stop of a partition %.0f ms",
+		rep.Verify.Acknowledged, rep.Stops.Partitions[0].Millis))
+	return nil
 }
 
-// behead kills the node that runs the controller, waits until another one does, and starts it again. Whatever is under
-// way must not be done at the moment of the kill.
-func (r *regency) behead(ctx context.Context, what string, done func() (bool, error)) (killed int, err error) {
+// behead kills the node that runs the controller.
+func (r *regency) behead(ctx context.Context, what string, done func() (bool, error)) error {
 	s, err := r.status(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if done, err := done(); err != nil || done {
-		return 0, errors.Join(err, fmt.Errorf("%s was over before the controller's node could be killed", what))
+	return r.succeed(ctx, what, s.MetadataLeader, done)
+}
+
+// succeed kills a node, which runs the controller, waits until another one does, and starts it again. Whatever is under
+// way must not be done at the moment of the kill.
+func (r *regency) succeed(ctx context.Context, what string, controller int, done func() (bool, error)) error {
+	if over, err := done(); err != nil || over {
+		return errors.Join(err, fmt.Errorf("%s was over before the controller's node could be killed", what))
 	}
-	if _, err := r.Kill(s.MetadataLeader); err != nil {
-		return 0, err
+	if _, err := r.Kill(controller); err != nil {
+		return err
 	}
 	began := time.Now()
-	err = until(ctx, "another controller", func() (bool, error) {
+	err := until(ctx, "another controller", func() (bool, error) {
 		now, err := r.status(ctx)
-		return err == nil && now.MetadataLeader != 0 && now.MetadataLeader != s.MetadataLeader, nil
+		return err == nil && now.MetadataLeader != 0 && now.MetadataLeader != controller, nil
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	progress("%s: node %d, which ran the controller, killed; another one after %s", what, s.MetadataLeader, seconds(time.Since(began)))
-	return s.MetadataLeader, r.Start(s.MetadataLeader)
+	progress("%s: node %d, which ran the controller, killed; another one after %s", what, controller, seconds(time.Since(began)))
+	return r.Start(controller)
 }
 
 func (r *regency) note(what string, began time.Time) {
@@ -90,10 +118,14 @@ func (r *regency) joins(ctx context.Context) error {
 	for id := 4; id <= 5; id++ {
 		began := time.Now()
 		joined := fmt.Sprintf("as node %d", id)
+		s, err := r.status(ctx) // asked first: joining is quick
+		if err != nil {
+			return err
+		}
 		if err := r.Join(id, strings.Join([]string{r.PeerAddr(1), r.PeerAddr(2), r.PeerAddr(3)}, ",")); err != nil {
 			return err
 		}
-		if _, err := r.behead(ctx, "join", func() (bool, error) { return strings.Contains(r.Tail(id), joined), nil }); err != nil {
+		if err := r.succeed(ctx, "join", s.MetadataLeader, func() (bool, error) { return strings.Contains(r.Tail(id), joined), nil }); err != nil {
 			return err
 		}
 		if err := errors.Join(r.waitLog(ctx, id, joined), r.healthy(ctx)); err != nil {
@@ -132,6 +164,9 @@ func (o *operation) finish() error {
 
 // moves moves two partitions to nodes that have none of their replicas.
 func (r *regency) moves(ctx context.Context) error {
+	if err := pause(ctx, controllerData); err != nil {
+		return err
+	}
 	for p := range 2 {
 		began := time.Now()
 		parts, err := r.describe(ctx, r.topic)
@@ -146,7 +181,7 @@ func (r *regency) moves(ctx context.Context) error {
 		if err := r.filling(ctx, p); err != nil {
 			return err
 		}
-		if _, err := r.behead(ctx, "move", o.over); err != nil {
+		if err := r.behead(ctx, "move", o.over); err != nil {
 			return err
 		}
 		if err := errors.Join(o.finish(), r.healthy(ctx)); err != nil {
@@ -188,7 +223,7 @@ func (r *regency) drains(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if _, err := r.behead(ctx, "drain", o.over); err != nil {
+	if err := r.behead(ctx, "drain", o.over); err != nil {
 		return err
 	}
 	if err := errors.Join(o.finish(), r.healthy(ctx)); err != nil {
@@ -230,7 +265,7 @@ func (r *regency) replaces(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if _, err := r.behead(ctx, "replacement", done); err != nil {
+	if err := r.behead(ctx, "replacement", done); err != nil {
 		return err
 	}
 	if err := until(ctx, fmt.Sprintf("node %d is replaced", n), done); err != nil {
@@ -284,7 +319,7 @@ func (r *regency) fills(ctx context.Context) error {
 	if err := until(ctx, "a snapshot is on its way", func() (bool, error) { return count(received) > 1, nil }); err != nil {
 		return err
 	}
-	if _, err := r.behead(ctx, "snapshot", func() (bool, error) { return count(installed) > 0, nil }); err != nil {
+	if err := r.behead(ctx, "snapshot", func() (bool, error) { return count(installed) > 0, nil }); err != nil {
 		return err
 	}
 	if err := errors.Join(r.healthy(ctx), r.sameEverywhere(ctx, parts[0].Group, 3)); err != nil {

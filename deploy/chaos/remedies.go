@@ -262,23 +262,15 @@ func (w *ward) stuckDrain(ctx context.Context) error {
 // behind what it has acknowledged, and quarantined. Starting the node again does not help.
 func (w *ward) failedReplica(ctx context.Context) error {
 	for tries := 1; ; tries++ {
-		before, err := w.describe(ctx, "log")
+		done, err := w.rollBack(ctx, 2)
 		if err != nil {
 			return err
 		}
-		if err := w.rollBack(ctx, 2); err != nil {
-			return err
-		}
-		after, err := w.describe(ctx, "log")
-		if err != nil {
-			return err
-		}
-		// Another leader does not know what the replica has acknowledged, and fills it up again.
-		if after[0].Term == before[0].Term && after[0].Leader != 2 {
+		if done {
 			break
 		}
 		if tries == rollBacksMax {
-			return fmt.Errorf("leadership of the log changed in each of %d tries", tries)
+			return fmt.Errorf("leadership or the metadata changed in each of %d tries", tries)
 		}
 		if err := errors.Join(w.Start(2), w.healthy(ctx)); err != nil {
 			return err
@@ -295,26 +287,55 @@ func (w *ward) failedReplica(ctx context.Context) error {
 	return w.typeIn(ctx, w.bin, replace)
 }
 
-// rollBack kills node 2, whose disk can be frozen, and puts its data back to what they were some acknowledgements ago.
-func (w *ward) rollBack(ctx context.Context, n int) error {
+// rollBack kills node 2, whose disk can be frozen, and puts its data back to what they were some acknowledgements ago,
+// of the log and of nothing else. It is not done when that cannot be: another leader of the log does not know
+// what the replica has acknowledged, and fills it up again; with the metadata gone back, it is another illness.
+func (w *ward) rollBack(ctx context.Context, n int) (done bool, err error) {
 	if _, err := w.ctl(ctx, "partition", "transfer-leader", "log", "0", "--to", "1"); err != nil {
-		return err
+		return false, err
+	}
+	before, err := w.whatCounts(ctx)
+	if err != nil {
+		return false, err
 	}
 	back := w.DataDir(n) + ".back"
 	if err := w.disk.freeze(ctx); err != nil {
-		return err
+		return false, err
 	}
 	copied := os.CopyFS(back, os.DirFS(w.DataDir(n)))
 	if err := errors.Join(copied, w.disk.thaw(ctx), w.more(ctx, 500), w.healthy(ctx)); err != nil {
-		return err
+		return false, err
 	}
 	if _, err := w.Kill(n); err != nil {
-		return err
+		return false, err
+	}
+	after, err := w.whatCounts(ctx)
+	if err != nil || after != before {
+		return false, errors.Join(err, os.RemoveAll(back))
 	}
 	if err := errors.Join(empty(w.DataDir(n)), os.CopyFS(w.DataDir(n), os.DirFS(back)), os.RemoveAll(back)); err != nil {
-		return fmt.Errorf("restoring a data directory: %w", err)
+		return false, fmt.Errorf("restoring a data directory: %w", err)
 	}
-	return nil
+	return true, nil
+}
+
+// reigns are the term of the log's leader, and how much is committed in the metadata group.
+type reigns struct{ term, commit uint64 }
+
+func (w *ward) whatCounts(ctx context.Context) (r reigns, err error) {
+	parts, err := w.describe(ctx, "log")
+	if err != nil {
+		return r, err
+	}
+	var meta struct{ Replicas []struct{ Commit uint64 } }
+	if err := w.ask(ctx, &meta, "group", "describe", "1"); err != nil {
+		return r, err
+	}
+	r.term = parts[0].Term
+	for _, replica := range meta.Replicas {
+		r.commit = max(r.commit, replica.Commit)
+	}
+	return r, nil
 }
 
 // failsAgain starts a node, waits for a reason, and does what it says first: it starts the node again.

@@ -9,7 +9,7 @@ import (
 
 const (
 	snapshotRate = "32MiB" // per second
-	fastElection = "300ms" // retention looks every ten
+	fastElection = "500ms" // retention looks every ten
 	awayNode     = 3       // the node that stays away
 )
 

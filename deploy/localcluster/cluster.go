@@ -103,15 +103,6 @@ func (c *Cluster) start(id int, how ...string) error {
 // AdvertisePeer lets the others dial node id at addr, where something stands in front of it. Before its first start.
 func (c *Cluster) AdvertisePeer(id int, addr string) { c.advertised[id] = addr }
 
-// Signal sends a signal that does not end a process, SIGSTOP or SIGCONT, to node id.
-func (c *Cluster) Signal(id int, s os.Signal) error {
-	p := c.running[id]
-	if p == nil || !p.running() {
-		return fmt.Errorf("node %d does not run: %w", id, c.Err())
-	}
-	return p.cmd.Process.Signal(s)
-}
-
 // PID is the process id of node id, or 0 when it does not run.
 func (c *Cluster) PID(id int) int {
 	p := c.running[id]

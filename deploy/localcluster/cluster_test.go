@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // scripted is a cluster whose binaries are shell scripts.
@@ -53,6 +54,50 @@ func TestANodeIsKilledAndStartedAgainWithTheSameCommandLine(t *testing.T) {
 	for id := 1; id <= 3; id++ {
 		if !c.running[id].running() {
 			t.Errorf("node %d does not run", id)
+		}
+	}
+}
+
+func TestANodeIsDialledWhereItIsAdvertised(t *testing.T) {
+	c := scripted(t, `echo "$@"; exec sleep 1000`, "exit 0")
+	const addr = "127.0.0.1:1"
+	c.AdvertisePeer(3, addr)
+	if err := c.StartAll(); err != nil {
+		t.Fatal(err)
+	}
+	for id := 1; id <= 3; id++ {
+		said := waitForLog(t, c, id, "--bootstrap")
+		if !strings.Contains(strings.ReplaceAll(said, "\n", " "), ",3="+addr+" ") {
+			t.Errorf("node %d is told %q", id, said)
+		}
+		if got := strings.HasSuffix(strings.TrimSpace(said), "--advertise-peer "+addr); got != (id == 3) {
+			t.Errorf("node %d is started with %q", id, said)
+		}
+		if pid := c.PID(id); pid <= 0 {
+			t.Errorf("node %d has the process id %d", id, pid)
+		}
+	}
+	if _, err := c.Kill(3); err != nil {
+		t.Fatal(err)
+	}
+	if pid := c.PID(3); pid != 0 {
+		t.Errorf("node 3 was killed and has the process id %d", pid)
+	}
+}
+
+// waitForLog waits until a node has said something, and returns all that it said.
+func waitForLog(t *testing.T, c *Cluster, id int, what string) string {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if said := c.Tail(id); strings.Contains(said, what) {
+			return said
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		case <-tick.C:
 		}
 	}
 }
