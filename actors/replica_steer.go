@@ -15,6 +15,7 @@ func (r *Replica) steer(ticks int) {
 	if ticks == 0 {
 		return
 	}
+	r.noteProgress()
 	if r.leading == 0 || r.transfer.underWay() {
 		r.steered = raftcore.Step{}
 		return

@@ -18,7 +18,6 @@ type telemetry struct {
 	leaderless int64
 	idle       int // ticks without anything under way
 	idleAt     raftcore.Status
-	lagging    int // ticks for which some member has not been caught up
 }
 
 // timedSend is the one message with entries per member that is being timed.
@@ -108,7 +107,7 @@ func (r *Replica) noteLeader(last, now *Status) {
 	}
 }
 
-// noteIdle counts the ticks in which nothing was under way, and those in which a member was not caught up.
+// noteIdle counts the ticks in which nothing was under way.
 func (r *Replica) noteIdle(ticks int) {
 	st := r.core.Status()
 	busy := st != r.idleAt || st.Leader == 0 || r.state.Applied != st.Last || r.waiters.len() > 0 || len(r.rounds) > 0 ||
@@ -116,10 +115,6 @@ func (r *Replica) noteIdle(ticks int) {
 	r.idleAt = st
 	if r.idle += ticks; busy {
 		r.idle = 0
-	}
-	r.lagging += ticks
-	if !slices.ContainsFunc(r.progress, func(p raftcore.Progress) bool { return !p.CaughtUp(st.Commit) }) {
-		r.lagging = 0
 	}
 }
 

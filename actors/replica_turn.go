@@ -41,9 +41,6 @@ func (r *Replica) tick(ctx actor.Context) {
 		r.stalled += n
 		r.leaveStalledDisk()
 	}
-	if n > 0 { // likewise
-		r.noteProgress()
-	}
 	for range n {
 		r.core.Tick()
 	}

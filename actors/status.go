@@ -21,17 +21,13 @@ type Status struct {
 	Hash          uint64
 	LogStart      raftcore.Offset
 	HighWatermark raftcore.Offset
-	Bytes         int64          // of records stored, where the machine has such
-	FirstIndex    raftcore.Index // of the Raft log
-	Stalled       bool           // a write has not been synced for an election timeout
-	Quiet         bool           // nothing has been under way for an election timeout
-	// UnderReplicated: a leader has had a member for half an election timeout of which it has not heard lately, or
-	// which lacks more than what is on its way. Progress alone says so of all members for a tick per election timeout,
-	// when Raft begins to listen anew.
-	UnderReplicated bool
-	Voters          []raftcore.NodeID // ascending
-	Learners        []raftcore.NodeID // ascending
-	Failure         string
+	Bytes         int64             // of records stored, where the machine has such
+	FirstIndex    raftcore.Index    // of the Raft log
+	Stalled       bool              // a write has not been synced for an election timeout
+	Quiet         bool              // nothing has been under way for an election timeout
+	Voters        []raftcore.NodeID // ascending
+	Learners      []raftcore.NodeID // ascending
+	Failure       string
 
 	// The membership by replica ids, ascending. While Joint, VoterIDs are those to be, OutgoingIDs those until then.
 	Joint                             bool
@@ -95,7 +91,6 @@ func (r *Replica) publish() {
 		s.Failure, s.Leader = r.failure.Error(), 0
 	}
 	s.FollowedTarget, s.Quiet = r.state.FollowedTarget, r.idle >= r.cfg.ElectionTicks
-	s.UnderReplicated = 2*r.lagging >= r.cfg.ElectionTicks
 	r.showMembers(&s, last)
 	s.Target = r.target.ID
 	s.Progress, s.Waits, s.WaitsFor = r.progress, r.steered.Wait, r.steered.For
@@ -118,10 +113,16 @@ func (s *Status) Lag() (most raftcore.Index) {
 	return most
 }
 
+// UnderReplicated says that a leader has a member that it has not heard of lately, or that lacks more than what is
+// on its way.
+func (s *Status) UnderReplicated() bool {
+	return slices.ContainsFunc(s.Progress, func(p raftcore.Progress) bool { return !p.CaughtUp(s.Commit) })
+}
+
 func (s *Status) same(o *Status) bool {
 	return s.Role == o.Role && s.Term == o.Term && s.Leader == o.Leader && s.Last == o.Last && s.Commit == o.Commit &&
 		s.Applied == o.Applied && s.Hash == o.Hash && s.LogStart == o.LogStart && s.HighWatermark == o.HighWatermark &&
-		s.FirstIndex == o.FirstIndex && s.Quiet == o.Quiet && s.UnderReplicated == o.UnderReplicated && s.Target == o.Target && s.Stalled == o.Stalled && s.Bytes == o.Bytes &&
+		s.FirstIndex == o.FirstIndex && s.Quiet == o.Quiet && s.Target == o.Target && s.Stalled == o.Stalled && s.Bytes == o.Bytes &&
 		s.Failure == o.Failure && s.Joint == o.Joint && s.FollowedTarget == o.FollowedTarget && s.Transfer == o.Transfer && s.Waits == o.Waits && s.WaitsFor == o.WaitsFor &&
 		slices.Equal(s.VoterIDs, o.VoterIDs) && slices.Equal(s.LearnerIDs, o.LearnerIDs) &&
 		slices.Equal(s.OutgoingIDs, o.OutgoingIDs) && slices.Equal(s.Progress, o.Progress)

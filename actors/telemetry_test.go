@@ -160,34 +160,3 @@ func TestElectionsAndTermsAreCountedWhenTheyBegin(t *testing.T) {
 		t.Errorf("%d times without a leader ended", n)
 	}
 }
-
-func TestAGroupIsUnderReplicatedWhenAMemberIsSilentAndNotWhenRaftBeginsToListenAnew(t *testing.T) {
-	r := newRig(t, nil)
-	r.elect()
-	forgotten := false
-	for range 5 * electionTicksDefault {
-		r.passAll(1)
-		for _, p := range r.status().Progress {
-			forgotten = forgotten || !p.Active
-		}
-		if st := r.status(); st.UnderReplicated {
-			t.Fatalf("all answer: %+v", st)
-		}
-	}
-	if !forgotten {
-		t.Error("Raft has never begun anew: the test shows nothing")
-	}
-	for range 3 * electionTicksDefault {
-		r.ticks.add()
-		r.tell(tick{})
-		for _, s := range r.run() { // only node 2 answers
-			if s.to == 2 && s.env.GetType() == raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT {
-				r.tell(inbound(2, &raftv1.Envelope{Type: raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT_RESPONSE, Term: s.env.GetTerm()}))
-			}
-		}
-		r.run()
-	}
-	if st := r.status(); !st.UnderReplicated || st.Role != raftcore.Leader {
-		t.Errorf("node 3 is silent: %+v", st)
-	}
-}
