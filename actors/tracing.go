@@ -59,11 +59,15 @@ func endFsync(fsync *trace.Span, ws []*Write, appends uint64) {
 		for _, s := range w.traced.spans {
 			fsync.Link(s.At())
 			s.Link(fsync.At())
-			s.End()
 		}
 	}
 	fsync.Set(trace.Number(trace.AttrSharedWrites, len(ws)), trace.Number(trace.AttrSharedAppends, appends))
 	fsync.End()
+	for _, w := range ws {
+		if w.traced != nil {
+			endAll(w.traced.spans)
+		}
+	}
 }
 
 // answers begins the spans of an answer to a leader or candidate: of what it is the first to acknowledge.

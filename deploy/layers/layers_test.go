@@ -81,7 +81,7 @@ var fences = []fence{
 		because: "store is the only room that touches disk; node may hand it a file system"},
 	{imports: "go.opentelemetry.io/otel/...", only: "node/...", tests: true,
 		because: "the rooms have a narrow tracer of their own, which the simulator leaves out"},
-	{imports: "google.golang.org/grpc/...", only: "proto/... transport/... router node client/... cmd/...",
+	{imports: "google.golang.org/grpc/...", only: "proto/... transport/... router node/... client/... cmd/...",
 		because: "the core and the actors know nothing of RPC"},
 }
 

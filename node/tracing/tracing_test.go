@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	oteltrace "go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/encoding"
 
 	"github.com/multiraftd/multiraftd/proto/trace"
 )
@@ -207,5 +208,20 @@ func TestWhatGoesWrongWithExportsIsALineOfTheLogOnce(t *testing.T) {
 	}
 	if got := strings.Count(out.String(), "level=WARN"); got != 2 || strings.Count(out.String(), "refused") != 1 {
 		t.Errorf("%s", &out)
+	}
+}
+
+func TestNothingIsInflatedThoughTheExporterLinksACompressor(t *testing.T) {
+	c := encoding.GetCompressor("gzip")
+	var squeezed bytes.Buffer
+	w, err := c.Compress(&squeezed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(make([]byte, 1000)); err != nil || w.Close() != nil || squeezed.Len() == 0 || squeezed.Len() > 500 {
+		t.Fatalf("compressed to %d bytes, %v", squeezed.Len(), err)
+	}
+	if _, err := c.Decompress(&squeezed); !errors.Is(err, errInflate) {
+		t.Errorf("inflated: %v", err)
 	}
 }
