@@ -75,6 +75,7 @@ func (n *node) watchStall(env *raftv1.Envelope) {
 	g := raftcore.GroupID(env.GetGroupId())
 	s := n.status(g)
 	if synced, err := store.Inspect(n.mem.Synced(), g); s == nil || s.Role != raftcore.Leader || err != nil || synced.Last >= s.Last {
+		delete(n.disk.waiting, g) // a commit that was under way when the disk stalled has been its last
 		return
 	}
 	since, known := n.disk.waiting[g]
