@@ -121,6 +121,9 @@ func (w *world) watchPromoted(s *actors.Status) {
 		}
 		v := m.mem.Synced()
 		at, err := store.Inspect(v, s.Group)
+		if l := w.logs[s.Group]; l != nil && l.deleting {
+			return // on that node it may have been deleted already
+		}
 		if err != nil || at.Last == 0 {
 			w.violate("a replica is made a voter before it is filled", "group %d, replica %d on node %d: its disk has entries to %d (%v)", s.Group, p.Replica, p.Node, at.Last, err)
 		}

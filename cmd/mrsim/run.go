@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/multiraftd/multiraftd/cmd/mrsim/history"
@@ -180,6 +181,9 @@ func (w *world) sendAway() *node {
 // the one that it is on the way to. A drain may have left a group with two voters.
 func (w *world) canSpare(n *node) bool {
 	for _, g := range w.groups() {
+		if !w.electable(g, n) {
+			return false
+		}
 		for _, m := range w.nodes {
 			s := m.status(g)
 			if s == nil {
@@ -220,10 +224,21 @@ func (w *world) pending() string {
 	}
 	for _, g := range w.groups() {
 		if w.leaderOf(g) == nil {
-			return fmt.Sprintf("group %d has no leader", g)
+			return w.leaderless(g)
 		}
 	}
 	return ""
+}
+
+// leaderless says what each replica of a group without a leader shows.
+func (w *world) leaderless(g raftcore.GroupID) string {
+	var all []string
+	for _, n := range w.nodes {
+		if s := n.status(g); s != nil {
+			all = append(all, fmt.Sprintf("node %d: %v in term %d, log %d-%d, commit %d, voters %v, outgoing %v", n.id, s.Role, s.Term, s.FirstIndex, s.Last, s.Commit, s.Voters, s.OutgoingIDs))
+		}
+	}
+	return fmt.Sprintf("group %d has no leader: %s", g, strings.Join(all, "; "))
 }
 
 // heal starts everybody and waits until all replicas of each group are alike.
@@ -284,7 +299,7 @@ func (w *world) unlike() string {
 	for _, g := range w.groups() {
 		l := w.leaderOf(g)
 		if l == nil {
-			return fmt.Sprintf("group %d has no leader", g)
+			return w.leaderless(g)
 		}
 		want := l.status(g)
 		for _, id := range slices.Concat(want.Voters, want.Learners) {

@@ -72,6 +72,9 @@ func (n *node) watchStall(env *raftv1.Envelope) {
 	if t := env.GetType(); t != raftv1.MessageType_MESSAGE_TYPE_HEARTBEAT && t != raftv1.MessageType_MESSAGE_TYPE_APPEND || n.disk.stalled <= n.w.now {
 		return
 	}
+	if n.w.now-n.quiet < stalledMax { // a pause is no time that passes: its ticks are not caught up on
+		clear(n.disk.waiting)
+	}
 	g := raftcore.GroupID(env.GetGroupId())
 	s := n.status(g)
 	if synced, err := store.Inspect(n.mem.Synced(), g); s == nil || s.Role != raftcore.Leader || err != nil || synced.Last >= s.Last {
