@@ -44,6 +44,11 @@ var past = map[uint64]string{
 	2360: "mrsim: a leader whose disk has stalled was called healthy",
 	4254: "raftcore: two reigns in one term, by votes asked for before the candidate's own was synced",
 	4608: "raftcore: the same",
+
+	1000351:     "mrsim: the time for which a leader with a stalled disk was paused counted against it",
+	1002480:     "mrsim: a replica that was deleted with its topic was missed by a leader that had not heard of it",
+	1004822:     "mrsim: a leader was taken away without whom etcd/raft elects nobody (electable.go)",
+	34872116653: "mrsim: a leader was called stalled whose last entry had been synced in between",
 }
 
 func TestSeedsThatOnceFailedPass(t *testing.T) {
