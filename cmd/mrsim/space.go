@@ -79,7 +79,7 @@ func (w *world) watchRoom(n *node, s *actors.Status) {
 	}
 	full := 0
 	for _, id := range s.Voters {
-		if m := w.node(id); m.attentive() && m.space.Level() != actors.SpaceEnough && w.now-m.full >= tellingMax {
+		if m := w.node(id); m != nil && m.attentive() && m.space.Level() != actors.SpaceEnough && w.now-m.full >= tellingMax {
 			full++
 		}
 	}

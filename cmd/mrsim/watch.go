@@ -137,7 +137,7 @@ func (w *world) watchDeposed(n *node, last, s *actors.Status) {
 	following := 1
 	for _, id := range s.Voters {
 		m := w.node(id)
-		if m == n || !m.healthy() {
+		if m == nil || m == n || !m.healthy() {
 			continue
 		}
 		if f := m.status(s.Group); f != nil && f.Term == s.Term && f.Leader == raftcore.NodeID(n.id) {
