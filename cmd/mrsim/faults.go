@@ -85,7 +85,7 @@ type shape struct {
 	drift                       []float64
 	skew                        []time.Duration
 	disk                        []time.Duration // the longest that a commit takes, while nothing is wrong
-	cacheBytes, entryBytesMax   int             // 0 = as in a real node
+	cacheBytes, entryBytesMax   int             // 0 = what every node has
 	snapshots                   snapshots
 	weights                     [faultKinds]int // how often each is drawn; 0 = never in this world
 }

@@ -116,7 +116,7 @@ func (p *proxy) forward(in, out net.Conn) {
 	var back sync.WaitGroup
 	back.Go(func() {
 		_, _ = io.Copy(in, out) // its end is what counts
-		_ = in.Close()
+		_ = in.Close()          // so that inward ends too, which may have closed it already
 	})
 	p.inward(in, out)
 	_, _ = in.Close(), out.Close() // also when they are closed already
