@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
@@ -435,13 +434,6 @@ func floodPings(l *live, hold func()) {
 	defer stop()
 	hold()
 	stop()
-}
-
-func floodWork(l *live, hold func()) {
-	b := make([]byte, 1<<20)
-	stop := again(l.ctx, func(context.Context) { b[0] = sha256.Sum256(b)[0] })
-	defer stop()
-	hold()
 }
 
 func storedGroups(n *Node) (count int, err error) {

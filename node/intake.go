@@ -7,14 +7,17 @@ import (
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/router"
+	"github.com/multiraftd/multiraftd/transport"
 )
 
 // Limits of what peers may have in this node's mailboxes: of one node that metadata name, and of all strangers
 // together. Sizes are of the unpacked messages, estimated. They are small because mailboxes are queues: what one peer
-// has in them the others wait for.
+// has in them the others wait for. All strangers together have a rate as well, some 170,000 messages a second, because
+// refusing takes processors from others: a node that is not known yet has little to say.
 const (
 	intakeBytesMax     = 1 << 20
 	strangersBytesMax  = 64 << 10
+	strangersPerSecond = 32 << 20 // bytes
 	pieceMessagesMax   = 256
 	heartbeatBytes     = 192
 	envelopeBytes      = 384
@@ -27,12 +30,14 @@ const (
 // intake hands peers' frames to the Core as fast as it works them off. Mailboxes never refuse: without this a
 // peer that sends faster than its messages can be refused would fill this node's memory, and keep everybody else's
 // messages waiting behind its own. A peer is held up by its own frames only, down to its connection's flow control,
-// and at last drops appends itself (rule 21). Large frames are handed over in pieces.
+// and at last drops appends itself (rule 21). Large frames are handed over in pieces. Strangers are held up by each
+// other, and to a rate.
 type intake struct {
 	*router.Core
 	hand  func(from uint64, f *raftv1.Frame, done func()) // Core.FrameThen
 	ctx   context.Context                                 // ends when frames are of no use any more
 	named func(node uint64) bool                          // metadata have a record of it
+	pace  transport.Pacer                                 // of strangers
 
 	mu    sync.Mutex
 	held  map[uint64]int64
@@ -40,7 +45,7 @@ type intake struct {
 }
 
 func newIntake(ctx context.Context, c *router.Core, named func(uint64) bool) *intake {
-	return &intake{Core: c, hand: c.FrameThen, ctx: ctx, named: named, held: map[uint64]int64{}}
+	return &intake{Core: c, hand: c.FrameThen, ctx: ctx, named: named, pace: transport.Pacer{BytesPerSecond: strangersPerSecond}, held: map[uint64]int64{}}
 }
 
 // Frame is part of transport.Receiver. It waits until there is room; one piece always fits.
@@ -51,8 +56,8 @@ func (i *intake) Frame(from uint64, f *raftv1.Frame) {
 	}
 	for _, piece := range pieces(f) {
 		size := frameBytes(piece)
-		if !i.enter(account, size) {
-			return
+		if account == strangers && i.pace.Wait(i.ctx, int(size)) != nil || !i.enter(account, size) {
+			return // the node stops
 		}
 		i.hand(from, piece, func() { i.leave(account, size) })
 	}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
@@ -51,6 +52,7 @@ func TestAPeersFramesWaitForItsOwnAndForNobodyElses(t *testing.T) {
 			t.Fatalf("%d went through when node 1's frame was done with, want 3", n)
 		}
 		done[11][0]()
+		<-time.After(time.Second) // strangers have a rate as well; the clock is synctest's
 		synctest.Wait()
 		if through.Load() != 13 {
 			t.Fatal("the other stranger's frame did not go through")
@@ -114,4 +116,30 @@ func TestALargeFrameIsHandedOverInPiecesInItsOrder(t *testing.T) {
 	if all := pieces(small); len(all) != 1 || all[0] != small {
 		t.Error("a small frame was cut")
 	}
+}
+
+func TestStrangersAreHeldToARateAndNobodyElseIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i, _ := heldIntake(t.Context())
+		i.hand = func(_ uint64, _ *raftv1.Frame, done func()) { done() }
+		began := time.Now()
+		for range 100 {
+			i.Frame(1, frameOf(strangersPerSecond/10))
+		}
+		if d := time.Since(began); d != 0 {
+			t.Errorf("a node that is known waits for %v", d)
+		}
+		for n := range uint64(21) { // the first passes at once
+			i.Frame(11+n%2, frameOf(strangersPerSecond/10))
+		}
+		if d := time.Since(began); d < 2*time.Second || d > 2*time.Second+time.Millisecond*10 {
+			t.Errorf("two seconds' worth of strangers' frames took %v", d)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		i.ctx = ctx
+		go i.Frame(11, frameOf(1))
+		synctest.Wait()
+		stop()
+		synctest.Wait() // the goroutine ends, or synctest.Test fails
+	})
 }

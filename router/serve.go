@@ -29,6 +29,8 @@ const (
 	connectionsPerSecond = 100  // from one address, in the long run
 	resetsMax            = 1000 // calls that one address breaks off at once; for another node these are its clients
 	resetsPerSecond      = 500
+	offencesMax          = 128 // of one address, as guard.Limits has them
+	offencesPerSecond    = 4
 	connStreamsMax       = 1000 // of one connection; another node forwards all that it has on one
 	streamsMax           = 4096 // in all; above it a connection gets no more than streamsFloor
 	streamsFloor         = 8
@@ -84,7 +86,7 @@ func NewTracedServer(lis net.Listener, tracer actors.Tracer, services ...Service
 	}
 	s.grpc = grpc.NewServer(opts...)
 	for _, svc := range services {
-		svc.Register(s.grpc)
+		svc.Register(guard.Registrar(s.grpc))
 	}
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	for name := range s.grpc.GetServiceInfo() {
@@ -97,7 +99,8 @@ func NewTracedServer(lis net.Listener, tracer actors.Tracer, services ...Service
 func guardLimits() guard.Limits {
 	return guard.Limits{
 		Connections: connectionsMax, ConnectionsPerHost: hostConnectionsMax, Streams: streamsMax, StreamsFloor: streamsFloor,
-		ConnectionRate: connectionsPerSecond, Resets: resetsMax, ResetRate: resetsPerSecond, PartialBytes: partialBytesMax, WriteTimeout: writeTimeout,
+		ConnectionRate: connectionsPerSecond, Resets: resetsMax, ResetRate: resetsPerSecond, Offences: offencesMax, OffenceRate: offencesPerSecond,
+		PartialBytes: partialBytesMax, WriteTimeout: writeTimeout,
 	}
 }
 

@@ -206,6 +206,7 @@ func TestTheCommittedLimitsOfTheClientAddressAreThese(t *testing.T) {
 		"Connections": fmt.Sprintf("%d, %d from one host", connectionsMax, hostConnectionsMax), "Time to finish HTTP/2's handshake": seconds(handshakeTimeout),
 		"New connections from one host":  fmt.Sprintf("%d at once, %d a second", hostConnectionsMax, connectionsPerSecond),
 		"Calls that one host breaks off": fmt.Sprintf("%d at once, %d a second", resetsMax, resetsPerSecond),
+		"Offences of one host":           fmt.Sprintf("%d at once, %d a second", offencesMax, offencesPerSecond),
 		"Calls on one connection":        fmt.Sprint(connStreamsMax), "Calls in all": fmt.Sprintf("%d, beyond that %d for each connection", streamsMax, streamsFloor),
 		"Headers of a call": fmt.Sprintf("%d KiB", headerListMax>>10), "A message": mib(requestBytesMax), "Pings": "one in " + seconds(pingIntervalMin),
 		"Messages that have begun and not ended, all connections together": mib(partialBytesMax), "Idle, without a call": fmt.Sprintf("%.0f min", idleConnectionMax.Minutes()),

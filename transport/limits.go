@@ -32,6 +32,8 @@ const (
 	connectionsPerSecond   = 50   // from one address, in the long run
 	resetsMax              = 128  // calls that one address breaks off at once
 	resetsPerSecond        = 50
+	offencesMax            = 128 // of one address, as guard.Limits has them
+	offencesPerSecond      = 4
 	streamsPerConnMax      = 16
 	snapshotsMax           = 4    // at once, in each direction
 	snapshotSetbacksMax    = 10   // ends of streams of one snapshot in a row without progress

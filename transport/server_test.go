@@ -339,6 +339,9 @@ func TestTheCommittedLimitsOfThePeerAddressAreThese(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if offencesMax != 128 || offencesPerSecond != 4 {
+		t.Error("docs/hostile.md says that offences are limited as on the client address, to 128 at once, 4 a second")
+	}
 	frame := withDefaults(Config{})
 	seconds := func(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
 	for what, want := range map[string]string{

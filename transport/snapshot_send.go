@@ -106,7 +106,7 @@ func (o *outgoingSnapshot) stream(client raftv1.RaftServiceClient) (*raftv1.Inst
 		if req, last, err = o.course.request(); err != nil {
 			return nil, err
 		}
-		if err := o.t.paceOut.wait(ctx, len(req.GetData())); err != nil {
+		if err := o.t.paceOut.Wait(ctx, len(req.GetData())); err != nil {
 			return nil, err
 		}
 		if err := stream.Send(req); errors.Is(err, io.EOF) {

@@ -100,7 +100,7 @@ func (t *Transport) takeChunk(ctx context.Context, first *raftv1.Header, req *ra
 	if !sameHeader(req.GetHeader(), first) {
 		return nil, ErrForeignFrame
 	}
-	if err := t.paceIn.wait(ctx, len(req.GetData())); err != nil {
+	if err := t.paceIn.Wait(ctx, len(req.GetData())); err != nil {
 		return nil, err
 	}
 	t.counters.SnapshotChunksReceived.Add(1)

@@ -438,14 +438,14 @@ func TestRequestsOfAStreamAreCheckedLikeAnyCall(t *testing.T) {
 }
 
 func TestThePacerLetsNoMoreThroughThanItsRate(t *testing.T) {
-	p := &pacer{bytesPerSecond: 1 << 20}
+	p := &Pacer{BytesPerSecond: 1 << 20}
 	began := time.Now()
 	var passed atomic.Int64
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
 			for range 8 {
-				if err := p.wait(t.Context(), 4<<10); err != nil {
+				if err := p.Wait(t.Context(), 4<<10); err != nil {
 					t.Error(err)
 				}
 				// The first passes at once, every other one when those before are paid for.
@@ -458,10 +458,10 @@ func TestThePacerLetsNoMoreThroughThanItsRate(t *testing.T) {
 	all.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := p.wait(ctx, 1<<30); !errors.Is(err, context.Canceled) {
+	if err := p.Wait(ctx, 1<<30); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end: %v", err)
 	}
-	if err := p.wait(ctx, 1); !errors.Is(err, context.Canceled) {
+	if err := p.Wait(ctx, 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("behind a gigabyte: %v", err)
 	}
 }

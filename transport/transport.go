@@ -35,7 +35,7 @@ type Transport struct {
 	running sync.WaitGroup
 	session atomic.Pointer[session]
 	// paceOut and paceIn are for snapshots.
-	paceOut, paceIn pacer
+	paceOut, paceIn Pacer
 	// peers is replaced, never changed: Send takes no lock to find the queue.
 	peers atomic.Pointer[map[uint64]*peer]
 
@@ -68,7 +68,7 @@ func Listen(cfg Config) (*Transport, error) {
 		return nil, err
 	}
 	t := &Transport{cfg: cfg, inbound: make(map[uint64]*inbound), snapshotsIn: make(map[snapshotKey]*gate)}
-	t.paceOut.bytesPerSecond, t.paceIn.bytesPerSecond = cfg.SnapshotBytesPerSecond, cfg.SnapshotBytesPerSecond
+	t.paceOut.BytesPerSecond, t.paceIn.BytesPerSecond = cfg.SnapshotBytesPerSecond, cfg.SnapshotBytesPerSecond
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.peers.Store(&map[uint64]*peer{})
 	guarded := guard.Listen(cfg.Listener, guardLimits(), errTooManyCalls, &t.counters.Shed)
@@ -227,7 +227,8 @@ func (t *Transport) serve(l net.Listener) {
 func guardLimits() guard.Limits {
 	return guard.Limits{
 		Connections: connectionsMax, ConnectionsPerHost: connectionsPerHostMax, Streams: streamsMax, StreamsFloor: streamsFloor,
-		ConnectionRate: connectionsPerSecond, Resets: resetsMax, ResetRate: resetsPerSecond, PartialBytes: partialBytesMax, WriteTimeout: writeTimeout,
+		ConnectionRate: connectionsPerSecond, Resets: resetsMax, ResetRate: resetsPerSecond, Offences: offencesMax, OffenceRate: offencesPerSecond,
+		PartialBytes: partialBytesMax, WriteTimeout: writeTimeout,
 	}
 }
 
@@ -251,7 +252,7 @@ func newServer(t *Transport, l *guard.Listener) *grpc.Server {
 		grpc.InTapHandle(l.Tap),
 		grpc.ForceServerCodecV2(guard.Codec()),
 	)
-	raftv1.RegisterRaftServiceServer(server, &service{t: t})
+	raftv1.RegisterRaftServiceServer(guard.Registrar(server), &service{t: t})
 	if a, ok := t.cfg.Listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
 		reflection.Register(server)
 	}

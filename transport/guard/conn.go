@@ -13,13 +13,14 @@ type conn struct {
 	host     string
 	leave    sync.Once
 
-	mu      sync.Mutex // guards what follows: gRPC reads and writes in goroutines of their own
-	in, out frames
-	uploads map[uint32]*upload // the streams that are open
-	newest  uint32             // highest stream id seen
-	held    int64              // of messages that are not complete, in all uploads
-	resets  int                // read and not yet reported
-	severed bool
+	mu               sync.Mutex // guards what follows: gRPC reads and writes in goroutines of their own
+	in, out          frames
+	uploads          map[uint32]*upload // the streams that are open
+	newest           uint32             // highest stream id seen
+	held             int64              // of messages that are not complete, in all uploads
+	headers          int                // bytes of the header block that is being read
+	resets, offences int                // seen and not yet reported
+	severed          bool
 }
 
 // upload is what a client has sent of a message on one stream.
@@ -45,11 +46,16 @@ func (c *conn) Read(b []byte) (int, error) {
 	if !c.severed {
 		c.in.feed(b[:n])
 	}
-	resets := c.resets
+	resets, endless := c.resets, c.headers > headerBlockMax
 	c.resets = 0
 	c.mu.Unlock()
 	if resets > 0 {
 		c.listener.broken(c, resets)
+	}
+	if endless {
+		c.listener.counters.Offences.Add(1)
+		c.listener.offended(c, 1)
+		c.sever()
 	}
 	c.listener.relieve()
 	if c.gone() {
@@ -74,9 +80,14 @@ func (c *conn) Write(b []byte) (int, error) {
 		c.sever()
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.severed {
 		c.out.feed(b[:n])
+	}
+	offences := c.offences
+	c.offences = 0
+	c.mu.Unlock()
+	if offences > 0 {
+		c.listener.offended(c, offences)
 	}
 	return n, err
 }
@@ -152,7 +163,10 @@ type received conn
 func (r *received) begin(kind byte, stream uint32, payload int) {
 	c := (*conn)(r)
 	switch kind {
+	case frameContinuation:
+		c.headers += payload
 	case frameHeaders:
+		c.headers = payload
 		if stream > c.newest && len(c.uploads) < streamsTrackedMax {
 			c.newest = stream
 			c.uploads[stream] = new(upload)
@@ -198,6 +212,8 @@ func (r *received) end(stream uint32, reset bool) {
 	}
 }
 
+func (r *received) goAway(uint32) {}
+
 // sent takes what the server sends. c.mu is held. What the client still sends on a stream that the server has
 // ended gRPC throws away.
 type sent conn
@@ -205,3 +221,10 @@ type sent conn
 func (s *sent) begin(byte, uint32, int)   {}
 func (s *sent) data(uint32, []byte)       {}
 func (s *sent) end(stream uint32, _ bool) { (*conn)(s).drop(stream) }
+
+// goAway: gRPC tells a client off who pings too often.
+func (s *sent) goAway(code uint32) {
+	if code == codeEnhanceYourCalm {
+		s.offences++
+	}
+}

@@ -8,13 +8,17 @@ const (
 	frameHeaderBytes   = 9
 	grpcPrefixBytes    = 5
 
-	frameData      = 0x0
-	frameHeaders   = 0x1
-	frameRST       = 0x3
-	flagEndStream  = 0x1
-	flagPadded     = 0x8
-	streamIDMask   = 1<<31 - 1
-	unknownPadding = -1
+	frameData           = 0x0
+	frameHeaders        = 0x1
+	frameRST            = 0x3
+	frameGoAway         = 0x7
+	frameContinuation   = 0x9
+	goAwayBytes         = 8 // the last stream, and the code
+	codeEnhanceYourCalm = 0xb
+	flagEndStream       = 0x1
+	flagPadded          = 0x8
+	streamIDMask        = 1<<31 - 1
+	unknownPadding      = -1
 )
 
 // frames follows one direction of an HTTP/2 connection, in whatever pieces it comes. It checks nothing: what is
@@ -24,7 +28,7 @@ type frames struct {
 
 	preface int // bytes of the client's preface still to come
 	head    [frameHeaderBytes]byte
-	have    int // bytes of head that have come
+	have    int // bytes of head that have come; of a GOAWAY's payload, which is kept there too
 	// Of the frame under way:
 	kind, flags byte
 	stream      uint32
@@ -33,11 +37,12 @@ type frames struct {
 }
 
 // frameSink is told of the frames. begin comes with a frame's header, data with each piece of a DATA frame's
-// content, and end when the sender has closed the stream with it, or reset it.
+// content, end when the sender has closed the stream with it, or reset it, and goAway when it wants to end the connection.
 type frameSink interface {
 	begin(kind byte, stream uint32, payload int)
 	data(stream uint32, piece []byte)
 	end(stream uint32, reset bool)
+	goAway(code uint32)
 }
 
 func (f *frames) feed(b []byte) {
@@ -86,12 +91,19 @@ func (f *frames) payload(b []byte) {
 			f.to.data(f.stream, b)
 		}
 	}
+	if f.kind == frameGoAway {
+		f.have += copy(f.head[f.have:goAwayBytes], b)
+	}
 	if f.left == 0 {
 		f.finish()
 	}
 }
 
 func (f *frames) finish() {
+	if f.kind == frameGoAway && f.have == goAwayBytes {
+		f.to.goAway(binary.BigEndian.Uint32(f.head[4:]))
+	}
+	f.have = 0
 	if reset := f.kind == frameRST; reset || (f.kind == frameData || f.kind == frameHeaders) && f.flags&flagEndStream != 0 {
 		f.to.end(f.stream, reset)
 	}

@@ -33,6 +33,10 @@ func (r *transcript) end(stream uint32, reset bool) {
 	r.events = append(r.events, fmt.Sprintf("end of %d, reset %v", stream, reset))
 }
 
+func (r *transcript) goAway(code uint32) {
+	r.events = append(r.events, fmt.Sprintf("go away: %d", code))
+}
+
 func (r *transcript) equal(o *transcript) bool {
 	return slices.Equal(r.events, o.events) && maps.Equal(r.content, o.content)
 }
@@ -41,7 +45,7 @@ func (r *transcript) equal(o *transcript) bool {
 func writeFrame(t *rapid.T, fr *http2.Framer, want *transcript) {
 	stream, last := rapid.Uint32Range(1, 5).Draw(t, "stream"), rapid.Bool().Draw(t, "last")
 	var err error
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 6).Draw(t, "kind") {
 	case 0:
 		content := rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "content")
 		want.begin(frameData, stream, len(content))
@@ -60,6 +64,11 @@ func writeFrame(t *rapid.T, fr *http2.Framer, want *transcript) {
 		want.end(stream, true)
 		err, last = fr.WriteRSTStream(stream, http2.ErrCodeCancel), false
 	case 4:
+		code, why := rapid.Uint32().Draw(t, "code"), rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "why")
+		want.begin(frameGoAway, 0, 8+len(why))
+		want.goAway(code)
+		err, last = fr.WriteGoAway(7, http2.ErrCode(code), why), false
+	case 5:
 		want.begin(byte(http2.FramePing), 0, 8)
 		err, last = fr.WritePing(true, [8]byte{1}), false // its ACK flag is END_STREAM's bit
 	default:

@@ -28,7 +28,8 @@ const testTimeout = 30 * time.Second // ends what hangs; no measure of speed
 
 // loose are limits that no test reaches, but for the one that it lowers.
 func loose() Limits {
-	return Limits{Connections: 1000, ConnectionsPerHost: 1000, Resets: 1000, ConnectionRate: 1e6, ResetRate: 1e6, Streams: 1 << 20, StreamsFloor: 1, PartialBytes: 1 << 40, WriteTimeout: time.Hour}
+	return Limits{Connections: 1000, ConnectionsPerHost: 1000, Resets: 1000, Offences: 1000, ConnectionRate: 1e6, ResetRate: 1e6, OffenceRate: 1e6,
+		Streams: 1 << 20, StreamsFloor: 1, PartialBytes: 1 << 40, WriteTimeout: time.Hour}
 }
 
 var errTooMany = status.Error(codes.ResourceExhausted, "too many calls")
@@ -58,6 +59,7 @@ func serve(t *testing.T, limits Limits) *server {
 	s := &server{Listener: newTestListener(lis, limits), t: t, ctx: ctx, addr: lis.Addr().String()}
 	g := grpc.NewServer(grpc.UnknownServiceHandler(s.handle), grpc.InTapHandle(s.Tap), grpc.MaxRecvMsgSize(1<<30), grpc.ForceServerCodecV2(Codec()),
 		grpc.WaitForHandlers(true))
+	Registrar(g).RegisterService(&known, s)
 	var loop sync.WaitGroup
 	loop.Go(func() {
 		if err := g.Serve(s.Listener); err != nil {
@@ -486,7 +488,7 @@ func TestCountersListEveryKindOnce(t *testing.T) {
 		}
 		seen[value] += v
 	})
-	if len(seen) != 5 || seen["call"] != 3 {
+	if len(seen) != 6 || seen["call"] != 3 {
 		t.Errorf("got %v", seen)
 	}
 }

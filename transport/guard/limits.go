@@ -9,9 +9,13 @@ type Limits struct {
 	Connections, ConnectionsPerHost int
 	// Resets is how many calls a host may break off at once: each costs as much as one that ends.
 	Resets int
-	// ConnectionRate is how many connections a host may open in a second, and ResetRate how many calls it may break
-	// off, in the long run, when ConnectionsPerHost and Resets are used up.
-	ConnectionRate, ResetRate float64
+	// Offences is how often at once a host may do what no client does: send messages that can't be unpacked, endless
+	// headers, too many pings, begin what it does not end while others wait for the room.
+	Offences int
+	// ConnectionRate is how many connections a host may open in a second, ResetRate how many calls it may break off, and
+	// OffenceRate how many offences it is forgiven, in the long run, when ConnectionsPerHost, Resets and Offences are
+	// used up.
+	ConnectionRate, ResetRate, OffenceRate float64
 	// Streams are calls under way, in all. Above it a connection gets no more than StreamsFloor.
 	Streams, StreamsFloor int
 	// PartialBytes is what may be held of messages that have begun and not ended.
@@ -20,7 +24,7 @@ type Limits struct {
 	WriteTimeout time.Duration
 }
 
-// Limits of what a Codec unpacks.
+// Limits that are the same for all.
 const (
 	elementsMin        = 8192    // in any message
 	elementsMax        = 1 << 18 // whatever its size
@@ -28,5 +32,6 @@ const (
 	frameCostBytes     = 128     // what a DATA frame costs beyond its payload
 	streamsTrackedMax  = 1 << 14 // of one connection, refused ones included; more is no client
 	ipv6HostPrefixBits = 64
-	hostsKeptMin       = 1024 // of those that are not connected
+	hostsKeptMin       = 1024     // of those that are not connected
+	headerBlockMax     = 64 << 10 // bytes of a call's headers, packed; servers refuse far shorter ones, but read them all
 )

@@ -29,8 +29,8 @@ type Listener struct {
 
 // host is what a Listener knows of one.
 type host struct {
-	conns             int
-	connected, resets allowance
+	conns                       int
+	connected, resets, offences allowance
 }
 
 // allowance is how much of something is left, as of a time. It fills again, up to a burst.
@@ -57,6 +57,7 @@ type Counters struct {
 	Resets      atomic.Uint64 // connections closed because too many calls were broken off
 	Uploads     atomic.Uint64 // connections closed because their unfinished messages took the room of others
 	Severed     atomic.Uint64 // connections closed by Sever
+	Offences    atomic.Uint64 // connections closed because their host had committed too many offences
 }
 
 // Each calls f for every counter, under names that begin with prefix.
@@ -67,6 +68,7 @@ func (c *Counters) Each(prefix string, f func(name, label, value, help string, v
 	f(prefix+"_shed_total", "what", "resets", help, c.Resets.Load())
 	f(prefix+"_shed_total", "what", "upload", help, c.Uploads.Load())
 	f(prefix+"_shed_total", "what", "stalled_reader", help, c.Severed.Load())
+	f(prefix+"_shed_total", "what", "offences", help, c.Offences.Load())
 }
 
 // Listen puts a guard on l, which it owns from then on. Calls above the limit are refused with refusal.
@@ -97,11 +99,12 @@ func (l *Listener) enter(c *conn) bool {
 	h, now := l.hosts[c.host], time.Now()
 	if h == nil {
 		l.forget(now)
-		h = &host{connected: allowance{left: float64(l.limits.ConnectionsPerHost), at: now}, resets: allowance{left: float64(l.limits.Resets), at: now}}
+		h = &host{connected: allowance{left: float64(l.limits.ConnectionsPerHost), at: now}, resets: allowance{left: float64(l.limits.Resets), at: now},
+			offences: allowance{left: float64(l.limits.Offences), at: now}}
 		l.hosts[c.host] = h
 	}
 	l.fill(h, now)
-	if len(l.conns) >= l.limits.Connections || h.conns >= l.limits.ConnectionsPerHost || h.connected.left < 1 || h.resets.left < 0 {
+	if len(l.conns) >= l.limits.Connections || h.conns >= l.limits.ConnectionsPerHost || h.connected.left < 1 || h.resets.left < 0 || h.offences.left < 0 {
 		return false
 	}
 	h.connected.spend(1, l.limits.ConnectionsPerHost)
@@ -113,6 +116,7 @@ func (l *Listener) enter(c *conn) bool {
 func (l *Listener) fill(h *host, now time.Time) {
 	h.connected.fill(l.limits.ConnectionRate, l.limits.ConnectionsPerHost, now)
 	h.resets.fill(l.limits.ResetRate, l.limits.Resets, now)
+	h.offences.fill(l.limits.OffenceRate, l.limits.Offences, now)
 }
 
 func (l *Listener) left(c *conn) {
@@ -129,7 +133,7 @@ func (l *Listener) forget(now time.Time) {
 	}
 	for name, h := range l.hosts {
 		l.fill(h, now)
-		if h.conns == 0 && h.connected.left == float64(l.limits.ConnectionsPerHost) && h.resets.left == float64(l.limits.Resets) {
+		if h.conns == 0 && h.connected.left == float64(l.limits.ConnectionsPerHost) && h.resets.left == float64(l.limits.Resets) && h.offences.left == float64(l.limits.Offences) {
 			delete(l.hosts, name)
 		}
 	}
@@ -147,6 +151,28 @@ func (l *Listener) broken(c *conn, calls int) {
 		l.counters.Resets.Add(1)
 		c.sever()
 	}
+}
+
+// offended takes note of what a client has done that no client does. Too much of it ends the connection, and keeps its
+// host out until time has made up for it: what is refused costs processor time too.
+func (l *Listener) offended(c *conn, n int) {
+	l.mu.Lock()
+	ok := l.charge(c, n)
+	l.mu.Unlock()
+	if !ok {
+		l.counters.Offences.Add(1)
+		c.sever()
+	}
+}
+
+// charge puts offences down to a host. l.mu is held.
+func (l *Listener) charge(c *conn, n int) (ok bool) {
+	h := l.hosts[c.host]
+	if h == nil {
+		return true // its connection has ended long ago
+	}
+	l.fill(h, time.Now())
+	return h.offences.spend(n, l.limits.Offences)
 }
 
 // relieve closes connections while too much is held of messages that have not ended.
@@ -168,6 +194,7 @@ func (l *Listener) relieve() {
 			return
 		}
 		l.counters.Uploads.Add(1)
+		l.charge(victim, 1)
 		victim.sever()
 	}
 }
@@ -184,8 +211,8 @@ func (l *Listener) Tap(ctx context.Context, _ *tap.Info) (context.Context, error
 	return nil, l.refusal
 }
 
-// Sever closes the connection that a call came on, and all other calls on it. It reports whether the connection
-// is one of a Listener's.
+// Sever closes the connection that a call came on, and all other calls on it, which is an offence of its host's. It
+// reports whether the connection is one of a Listener's.
 func Sever(ctx context.Context) bool {
 	c := connOf(ctx)
 	if c == nil {
@@ -193,6 +220,7 @@ func Sever(ctx context.Context) bool {
 	}
 	c.listener.counters.Severed.Add(1)
 	c.sever()
+	c.listener.offended(c, 1)
 	return true
 }
 
