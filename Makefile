@@ -105,7 +105,7 @@ test-deploy: deps ## what deploy/ holds, against systemd's, Prometheus's and Kub
 	cd deploy/tools/manifests && go vet ./... && go test -count 1 $(ARGS) ./...
 
 chaos: build ## what a cluster lives through, on real processes, with figures (10 minutes; ARGS='-h', or some: ARGS='rolling groups')
-	@go build -o bin/chaos ./deploy/chaos
+	@go build -o bin/ ./deploy/chaos ./deploy/flood
 	@exec bin/chaos $(ARGS)
 
 SEEDS ?= 1000
@@ -122,7 +122,7 @@ sim-selftest: ## each bug planted in the product's source must be found by the s
 	@exec bin/mrsim -selftest -seeds $(if $(filter file,$(origin SEEDS)),2000,$(SEEDS)) $(ARGS)
 
 # The race detector would measure itself; make test has smaller floods under it.
-hostile: ## floods as large as strangers can make them, and how much others still get done (minutes; ARGS='-run TestFloods/pings')
+hostile: ## floods as large as strangers can make them, and the memory that they cost (minutes; ARGS='-run TestFloods/pings')
 	HOSTILE_FULL=1 go test -count=1 -timeout 30m -v -run TestFloods $(ARGS) ./node
 
 fuzz: deps ## every fuzz target for TIME (make fuzz TIME=10m), as many at a time as there are processors

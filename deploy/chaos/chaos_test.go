@@ -11,22 +11,23 @@ import (
 	"time"
 )
 
-// TestAScenarioInLittleLosesNothing is `make chaos ARGS=snapshot` in little: real processes, a stream that is cut and spoilt.
-func TestAScenarioInLittleLosesNothing(t *testing.T) {
+// TestScenariosInLittleLoseNothing is `make chaos ARGS="snapshot strangers"` in little: real processes, a stream that is
+// cut and spoilt, a moment of some floods.
+func TestScenariosInLittleLoseNothing(t *testing.T) {
 	bin := t.TempDir()
 	build := append([]string{"build", "-o", bin + "/"}, buildFlags...)
-	if out, err := exec.CommandContext(t.Context(), "go", append(build, "../../cmd/multiraftd", "../../cmd/mrctl")...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", append(build, "../../cmd/multiraftd", "../../cmd/mrctl", "../../cmd/mrbench", "../flood")...).CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
 	}
 	t.Setenv("GORACE", "halt_on_error=1")
 	t.Setenv("TMPDIR", t.TempDir())
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	chosen, err := choose([]string{"snapshot"})
+	chosen, err := choose([]string{"snapshot", "strangers"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := run(ctx, options{bin: bin, small: true}, chosen); err != nil {
+	if err := run(ctx, options{bin: bin, small: true, partitions: 3, flooding: 100 * time.Millisecond}, chosen); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -15,6 +15,9 @@
 //	            health ends with 0. One node has a disk of its own, an ext4 file system in a file, that is filled, frozen and
 //	            put back in time: this one needs root.
 //	rolling     Three nodes are restarted one after the other, with SIGTERM and with SIGKILL, in turn.
+//	strangers   One node is flooded in each way that deploy/flood knows, by a process of its own with the lowest priority,
+//	            beside a load on all nodes of a quarter of the rate that mrbench has just reached here: what others still get,
+//	            and what the flood costs the node.
 //	groups      1,000 groups with three replicas: time to create, memory, idle processors, restart, a node's loss.
 //
 // The load is `mrbench append --verify`, which reads everything back at its end and measures stops: times in which

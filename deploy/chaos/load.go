@@ -26,7 +26,7 @@ type report struct {
 		Records   uint64
 		PerSecond float64 `json:"records_per_s"`
 		Errors    uint64
-		Latency   struct{ Max float64 } `json:"latency_ms"`
+		Latency   struct{ P99, Max float64 } `json:"latency_ms"`
 	}
 	Stops struct {
 		All        stop

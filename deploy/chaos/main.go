@@ -29,6 +29,7 @@ var scenarios = []scenario{
 	{"controller", "joins, moves, a drain, a replacement and a snapshot, the controller's node killed in the middle of each", controller},
 	{"remedies", "each illness that cluster health knows, caused, named and cured as it says", remedies},
 	{"rolling", "rolling restarts with SIGTERM and with SIGKILL, in turn", rolling},
+	{"strangers", "one node flooded in every way there is, beside a normal load", strangers},
 	{"groups", "1,000 groups x 3 replicas: creation, memory, idle processors, restart, loss of a node", groups},
 }
 
@@ -45,6 +46,8 @@ type options struct {
 	partitions int
 	pairs      int           // of rolling restarts
 	idle       time.Duration // over which idle processors are measured
+	flooding   time.Duration // by each kind of flood
+	floodNice  int           // its priority, as nice takes it
 }
 
 func main() {
@@ -54,10 +57,12 @@ func main() {
 	flag.IntVar(&o.partitions, "partitions", 24, "partitions of the topics under load")
 	flag.IntVar(&o.pairs, "pairs", 3, "rolling restarts with each signal")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to measure what many groups cost while nothing happens")
+	flag.DurationVar(&o.flooding, "flooding", 5*time.Second, "how long each kind of flood lasts")
+	flag.IntVar(&o.floodNice, "flood-nice", 19, "priority of floods: at 19 they get the processors that others leave, at 0 they take them from others")
 	flag.Usage = usage
 	flag.Parse()
 	chosen, err := choose(flag.Args())
-	if err != nil || o.partitions < 1 || o.pairs < 1 || o.idle <= 0 {
+	if err != nil || o.partitions < 1 || o.pairs < 1 || o.idle <= 0 || o.flooding <= 0 {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		usage()
 		os.Exit(2)

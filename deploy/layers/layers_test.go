@@ -60,6 +60,7 @@ var rooms = []room{
 	{at: "deploy/prometheus", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/protocol", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/systemd", ours: "", tests: "deploy/localcluster"},
+	{at: "deploy/flood", ours: "proto/... transport/guard/guardtest"},
 	{at: "deploy/chaos", ours: "deploy/localcluster"},
 }
 
@@ -81,7 +82,7 @@ var fences = []fence{
 		because: "store is the only room that touches disk; node may hand it a file system"},
 	{imports: "go.opentelemetry.io/otel/...", only: "node/...", tests: true,
 		because: "the rooms have a narrow tracer of their own, which the simulator leaves out"},
-	{imports: "google.golang.org/grpc/...", only: "proto/... transport/... router node/... client/... cmd/...",
+	{imports: "google.golang.org/grpc/...", only: "proto/... transport/... router node/... client/... cmd/... deploy/flood",
 		because: "the core and the actors know nothing of RPC"},
 }
 
