@@ -4,35 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"maps"
-	"runtime/metrics"
 	"slices"
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/multiraftd/multiraftd/proto/decodetest"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
-
-// What decoding may allocate: so much in any case, which is how coarsely the runtime counts, and so many bytes
-// for each of the input, most of them for empty messages of two bytes.
-const (
-	fuzzAllocBytes   = 4 << 20
-	fuzzAllocPerByte = 256
-)
-
-// boundedBy checks that f allocates in proportion to an input of n bytes, whatever the input claims.
-func boundedBy(t *testing.T, n int, f func()) {
-	t.Helper()
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	before := sample[0].Value.Uint64()
-	f()
-	metrics.Read(sample)
-	if got := sample[0].Value.Uint64() - before; got > uint64(fuzzAllocBytes+fuzzAllocPerByte*n) {
-		t.Errorf("%d bytes made it allocate %d", n, got)
-	}
-}
 
 // own unmarshals data without what this version does not know.
 func own(data []byte, m proto.Message) bool {
@@ -54,7 +34,7 @@ func FuzzFromEnvelope(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		boundedBy(t, len(data), func() {
+		decodetest.Bounded(t, len(data), decodetest.PerByte, func() {
 			var e raftv1.Envelope
 			if !own(data, &e) {
 				return
@@ -116,7 +96,7 @@ func FuzzDecodeEntry(f *testing.F) {
 		f.Add(e.AppendTo(nil))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		boundedBy(t, len(data), func() {
+		decodetest.Bounded(t, len(data), decodetest.PerByte, func() {
 			e, err := DecodeEntry(data)
 			if err != nil {
 				if !errors.Is(err, ErrUndecodable) {
@@ -152,7 +132,7 @@ func FuzzCanonicalRequest(f *testing.F) {
 		h := &hostility{t: t, net: follower(t, 4, 3, 2, 2, 3), votes: map[uint64]uint64{}, checkpoints: []checkpoint{{1, nil}}}
 		h.settle()
 		before := h.standing()
-		boundedBy(t, len(data), func() {
+		decodetest.Bounded(t, len(data), decodetest.PerByte, func() {
 			m, err := fromCanonical(h.core(), vote, data)
 			if err != nil {
 				h.refused(err, before)
@@ -197,7 +177,7 @@ func FuzzApplyConfChange(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind int32, data []byte) {
 		c := startedNetwork(t, 3, 1).core(1)
 		e := &raftpb.Entry{Type: raftpb.EntryType(kind).Enum(), Index: new(uint64(3)), Term: new(uint64(2)), Data: data}
-		boundedBy(t, len(data), func() {
+		decodetest.Bounded(t, len(data), decodetest.PerByte, func() {
 			for range 3 { // a change that is joint must fit again, or not
 				checkApplied(t, c, e)
 			}

@@ -1,34 +1,14 @@
 package transport
 
 import (
-	"runtime/metrics"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/multiraftd/multiraftd/proto/decodetest"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
-
-// What decoding may allocate: so much in any case, which is how coarsely the runtime counts, and so many bytes
-// for each of the input, most of them for empty messages of two bytes.
-const (
-	fuzzAllocBytes   = 4 << 20
-	fuzzAllocPerByte = 256
-)
-
-// boundedBy checks that f allocates in proportion to an input of n bytes, whatever the input claims.
-func boundedBy(t *testing.T, n int, f func()) {
-	t.Helper()
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	before := sample[0].Value.Uint64()
-	f()
-	metrics.Read(sample)
-	if got := sample[0].Value.Uint64() - before; got > uint64(fuzzAllocBytes+fuzzAllocPerByte*n) {
-		t.Errorf("%d bytes made it allocate %d", n, got)
-	}
-}
 
 func marshalled(t testing.TB, m proto.Message) []byte {
 	t.Helper()
@@ -74,7 +54,7 @@ func FuzzExchange(f *testing.F) {
 		if err := s.admit(good); err != nil {
 			t.Fatal(err)
 		}
-		boundedBy(t, len(first)+len(next), func() {
+		decodetest.Bounded(t, len(first)+len(next), decodetest.PerByte, func() {
 			var opened, followed raftv1.ExchangeRequest
 			if proto.Unmarshal(first, &opened) != nil || proto.Unmarshal(next, &followed) != nil {
 				return

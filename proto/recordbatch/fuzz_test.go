@@ -6,32 +6,16 @@ import (
 	"errors"
 	"math"
 	"reflect"
-	"runtime/metrics"
 	"slices"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/multiraftd/multiraftd/proto/decodetest"
 )
 
-// What decoding may allocate: so much in any case, which is how coarsely the runtime counts, and so many bytes
-// for each of the input. A header of a record takes two bytes encoded and forty decoded.
-const (
-	fuzzAllocBytes   = 4 << 20
-	fuzzAllocPerByte = 64
-)
-
-// boundedBy checks that f allocates in proportion to an input of n bytes, whatever the input claims.
-func boundedBy(t *testing.T, n int, f func()) {
-	t.Helper()
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	before := sample[0].Value.Uint64()
-	f()
-	metrics.Read(sample)
-	if got := sample[0].Value.Uint64() - before; got > uint64(fuzzAllocBytes+fuzzAllocPerByte*n) {
-		t.Errorf("%d bytes made it allocate %d", n, got)
-	}
-}
+// fuzzAllocPerByte: a header of a record takes two bytes encoded and forty decoded.
+const fuzzAllocPerByte = 64
 
 // FuzzDecode: no input panics; Validate, Decode and ParseHeader agree; and what decodes, encodes to a batch
 // with the same records, the same producer and no more bytes than were promised. Sealed makes length and
@@ -47,7 +31,7 @@ func FuzzDecode(f *testing.F) {
 			binary.BigEndian.PutUint32(b[lengthAt:], uint32(len(b)-leaderEpochAt))
 			reseal(b)
 		}
-		boundedBy(t, len(b), func() {
+		decodetest.Bounded(t, len(b), fuzzAllocPerByte, func() {
 			_, invalid := Validate(b, unlimited)
 			records, undecodable := Decode(b)
 			info, headless := ParseHeader(b)

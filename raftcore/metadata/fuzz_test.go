@@ -5,35 +5,15 @@ import (
 	"fmt"
 	"math"
 	"regexp"
-	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/multiraftd/multiraftd/proto/decodetest"
 	metav1 "github.com/multiraftd/multiraftd/proto/multiraft/meta/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
-
-// What decoding may allocate: so much in any case, which is how coarsely the runtime counts, and so many bytes
-// for each of the input, most of them for empty messages of two bytes.
-const (
-	fuzzAllocBytes   = 4 << 20
-	fuzzAllocPerByte = 256
-)
-
-// boundedBy checks that f allocates in proportion to an input of n bytes, whatever the input claims.
-func boundedBy(t *testing.T, n int, f func()) {
-	t.Helper()
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	before := sample[0].Value.Uint64()
-	f()
-	metrics.Read(sample)
-	if got := sample[0].Value.Uint64() - before; got > uint64(fuzzAllocBytes+fuzzAllocPerByte*n) {
-		t.Errorf("%d bytes made it allocate %d", n, got)
-	}
-}
 
 // executing is a program of commands for two replicas, one of which restarts.
 type executing struct {
@@ -203,7 +183,7 @@ func FuzzOpen(f *testing.F) {
 			}
 		}
 		w.commit(&b)
-		boundedBy(t, len(allocators)+len(node1)+len(node2)+len(topic1)+len(topic2), func() { checkOpened(t, w) })
+		decodetest.Bounded(t, len(allocators)+len(node1)+len(node2)+len(topic1)+len(topic2), decodetest.PerByte, func() { checkOpened(t, w) })
 	})
 }
 

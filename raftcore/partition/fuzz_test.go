@@ -5,34 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
-	"runtime/metrics"
 	"slices"
 	"testing"
 
+	"github.com/multiraftd/multiraftd/proto/decodetest"
 	"github.com/multiraftd/multiraftd/proto/recordbatch"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
-
-// What decoding may allocate: so much in any case, which is how coarsely the runtime counts, and so many bytes
-// for each of the input.
-const (
-	fuzzAllocBytes   = 4 << 20
-	fuzzAllocPerByte = 256
-)
-
-// boundedBy checks that f allocates in proportion to an input of n bytes, whatever the input claims.
-func boundedBy(t *testing.T, n int, f func()) {
-	t.Helper()
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	before := sample[0].Value.Uint64()
-	f()
-	metrics.Read(sample)
-	if got := sample[0].Value.Uint64() - before; got > uint64(fuzzAllocBytes+fuzzAllocPerByte*n) {
-		t.Errorf("%d bytes made it allocate %d", n, got)
-	}
-}
 
 // storedSession is a session as it is stored.
 func storedSession(epoch int16, written uint64, timeMillis int64, window ...batch) []byte {
@@ -56,7 +36,7 @@ func FuzzStoredValue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, space uint8, suffix, value []byte) {
 		space %= sessionSpace + 1
 		key := append(append(slices.Clone(testPrefix), space), suffix...)
-		boundedBy(t, len(value), func() {
+		decodetest.Bounded(t, len(value), decodetest.PerByte, func() {
 			againKey, again, err := throughFields(t, space, key, value)
 			if err != nil {
 				if !errors.Is(err, ErrCorrupt) {
@@ -129,7 +109,7 @@ func FuzzOpen(f *testing.F) {
 		if err := w.kv.Commit(&b, false); err != nil {
 			t.Fatal(err)
 		}
-		boundedBy(t, len(record)+len(row1)+len(row2)+len(session1)+len(session2), func() {
+		decodetest.Bounded(t, len(record)+len(row1)+len(row2)+len(session1)+len(session2), decodetest.PerByte, func() {
 			m, err := Open(w.view(), testPrefix)
 			if err != nil {
 				if !errors.Is(err, ErrCorrupt) {

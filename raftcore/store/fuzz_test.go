@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"math"
-	"runtime/metrics"
 	"slices"
 	"testing"
 
@@ -13,28 +12,9 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/multiraftd/multiraftd/proto/decodetest"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
-
-// What decoding may allocate: so much in any case, which is how coarsely the runtime counts, and so many bytes
-// for each of the input.
-const (
-	fuzzAllocBytes   = 4 << 20
-	fuzzAllocPerByte = 256
-)
-
-// boundedBy checks that f allocates in proportion to an input of n bytes, whatever the input claims.
-func boundedBy(t *testing.T, n int, f func()) {
-	t.Helper()
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	before := sample[0].Value.Uint64()
-	f()
-	metrics.Read(sample)
-	if got := sample[0].Value.Uint64() - before; got > uint64(fuzzAllocBytes+fuzzAllocPerByte*n) {
-		t.Errorf("%d bytes made it allocate %d", n, got)
-	}
-}
 
 // storedValues are the values of this package: each decodes a value and encodes what it has got again.
 var storedValues = map[string]func(value []byte) (again []byte, err error){
@@ -122,7 +102,7 @@ func FuzzStoredValue(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, value []byte) {
 		name := names[int(kind)%len(names)]
-		boundedBy(t, len(value), func() {
+		decodetest.Bounded(t, len(value), decodetest.PerByte, func() {
 			again, err := storedValues[name](value)
 			if err != nil {
 				if !errors.Is(err, ErrDamaged) {
@@ -166,7 +146,7 @@ func FuzzOpenLog(f *testing.F) {
 			}
 		}
 		must(t, kv.Commit(b, true))
-		boundedBy(t, len(identity)+len(hard)+len(state)+len(one)+len(two), func() {
+		decodetest.Bounded(t, len(identity)+len(hard)+len(state)+len(one)+len(two), decodetest.PerByte, func() {
 			l, err := OpenLog(kv, testGroup, 1<<10)
 			switch {
 			case err == nil:
@@ -234,7 +214,7 @@ func FuzzGroups(f *testing.F) {
 		b.Set(key2, value2)
 		must(t, kv.Commit(b, true))
 		v := viewOf(t, kv)
-		boundedBy(t, len(value1)+len(value2), func() {
+		decodetest.Bounded(t, len(value1)+len(value2), decodetest.PerByte, func() {
 			groups, err := Groups(v)
 			if err != nil && !errors.Is(err, ErrDamaged) {
 				t.Errorf("got %v", err)
@@ -300,7 +280,7 @@ func FuzzScanLog(f *testing.F) {
 	f.Add(uint32(3), append(slices.Clone(whole), 0, 0, 0, 0, 0, 0, walTypeFull, 4, 0, 0, 0))
 	f.Fuzz(func(t *testing.T, log uint32, data []byte) {
 		data = data[:min(len(data), 4*walBlockBytes)] // behind damage the scan tries every byte
-		boundedBy(t, len(data), func() {
+		decodetest.Bounded(t, len(data), decodetest.PerByte, func() {
 			s := &walScan{map[uint32]string{}, map[uint32]uint64{}, map[uint32]uint64{}}
 			must(t, s.scan(log, "000003.log", bytes.NewReader(data)))
 			if s.valid[log] > uint64(len(data)) {
