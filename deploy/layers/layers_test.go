@@ -56,7 +56,9 @@ var rooms = []room{
 	{at: "deploy/localcluster", ours: ""}, // starts binaries: needs none of our code, so that it tests all of it
 	{at: "deploy/demo", ours: "deploy/localcluster"},
 	{at: "deploy/jaeger", ours: "deploy/localcluster"},
-	{at: "deploy/bench", ours: "deploy/localcluster"},
+	{at: "deploy/trial", ours: "deploy/localcluster"},
+	{at: "deploy/bench", ours: "deploy/localcluster deploy/trial"},
+	{at: "deploy/peers", ours: "deploy/localcluster deploy/trial"},
 	{at: "deploy/manifests", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/prometheus", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/protocol", ours: "", tests: "deploy/localcluster"},

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,7 @@ type Generator struct {
 	batches      uint64
 	latency      *histogram
 	refused      Spans // sequences that were not acknowledged
+	failure      error // of the first of them
 	lastAck      time.Duration
 }
 
@@ -167,6 +169,7 @@ func (g *Generator) settle(partition, records int, err error, take func(see func
 	case taken != records:
 		g.failed(fmt.Errorf("%d records of partition %d acknowledged, %d were in flight", records, partition, taken))
 	case err != nil:
+		g.failure = cmp.Or(g.failure, err)
 		g.failed(err)
 	default:
 		g.batches++

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ type Result struct {
 	Acknowledged, Batches, Errors uint64
 	Elapsed, Behind               time.Duration
 	Stops                         *Stops
-	Err                           error // why it ended early
+	Err                           error // why it ended early, or else why a record was not acknowledged
 	latency                       *histogram
 }
 
@@ -112,6 +113,7 @@ func (l *Load) result() *Result {
 		r.Acknowledged += g.acknowledged.Load()
 		r.Batches += g.batches
 		r.Errors += g.refused.count()
+		r.Err = cmp.Or(r.Err, g.failure)
 		r.latency.add(g.latency)
 		r.Elapsed = max(r.Elapsed, g.lastAck)
 		r.Behind = max(r.Behind, g.behind)

@@ -1,6 +1,8 @@
 package load
 
 import (
+	"context"
+	"errors"
 	"io"
 	"math"
 	"strings"
@@ -46,5 +48,31 @@ func TestTheFiguresAreThoseOfAllClients(t *testing.T) {
 	}
 	if appended != 1000 {
 		t.Errorf("%d appended", appended)
+	}
+}
+
+// lateProducer refuses what it took in, when it is closed: after the end of the load.
+type lateProducer struct {
+	stuckProducer
+	g *Generator
+}
+
+var errLate = errors.New("late")
+
+func (p *lateProducer) Close(context.Context) error {
+	p.g.Acked(p.g.partition, 1, errLate)
+	return nil
+}
+
+func TestARecordThatIsRefusedAfterTheEndOfTheLoadSaysWhy(t *testing.T) {
+	l := New(Config{Partitions: 1, Clients: 1, Window: 1, BatchBytes: 1}, NewPayload(7, 16))
+	p := &lateProducer{stuckProducer{full: make(chan struct{}), limit: 1}, l.Clients()[0]}
+	r, w := io.Pipe()
+	go func() {
+		<-p.full
+		_ = w.Close() // never fails
+	}()
+	if res := l.Run(t.Context(), []Producer{p}, 0, r, io.Discard); res.Errors != 1 || !errors.Is(res.Err, errLate) {
+		t.Errorf("%d errors, %v", res.Errors, res.Err)
 	}
 }

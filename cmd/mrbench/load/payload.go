@@ -58,5 +58,8 @@ func (p *Payload) Read(value []byte) (client int, sequence uint64, ours, intact 
 	name := binary.BigEndian.Uint64(value[4:])
 	intact = binary.BigEndian.Uint32(value[12:]) == crc32.Checksum(value[:12], castagnoli) &&
 		bytes.Equal(value[StampBytes:], p.pattern[StampBytes:])
-	return int(name >> sequenceBits), name & sequenceMask, true, intact
+	return int(name >> sequenceBits), Sequence(value), true, intact
 }
+
+// Sequence is the sequence in a stamped value, for producers that get values back instead of names.
+func Sequence(value []byte) uint64 { return binary.BigEndian.Uint64(value[4:]) & sequenceMask }
