@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-deploy test-jaeger jaeger lint lint-format lint-code lint-proto lint-cross gen demo bench chaos sim sim-selftest hostile fuzz clean deps
+.PHONY: help build run test test-deploy test-jaeger jaeger lint lint-format lint-code lint-proto lint-cross gen demo bench compare compare-nats compare-others test-compare chaos sim sim-selftest hostile fuzz clean deps
 
 export PATH := $(PATH):/usr/local/go/bin
 # We stamp the version ourselves: Go's own stamping fails where git refuses to look into a checkout of another user.
@@ -96,6 +96,25 @@ demo: build ## the guarantee, shown: real lines appended while leaders are kille
 bench: build ## mrbench against three real processes, 48 partitions, 16 B and 1 KiB, verified
 	@go build -o bin/bench ./deploy/bench
 	@exec bin/bench $(ARGS)
+
+# Other systems, each a module of its own: the servers with the dependencies that they were released with, the load programs
+# in one module that also takes ours for the load. When our own dependencies have changed: go -C deploy/tools/peers mod tidy.
+compare-nats: deps
+	@mkdir -p bin/peers
+	CGO_ENABLED=0 go -C deploy/tools/peers/natsserver build -trimpath -o ../../../../bin/peers/ github.com/nats-io/nats-server/v2
+	CGO_ENABLED=0 go -C deploy/tools/peers build -trimpath -o ../../../bin/peers/ ./natsload
+
+compare-others: compare-nats
+	CGO_ENABLED=0 go -C deploy/tools/peers/etcdserver build -trimpath -o ../../../../bin/peers/etcd go.etcd.io/etcd/server/v3
+	CGO_ENABLED=0 go -C deploy/tools/peers build -trimpath -o ../../../bin/peers/ ./etcdload ./dragonboatload
+
+compare: build compare-others ## the same loads on NATS JetStream, etcd and dragonboat, as ratios (12 minutes; ARGS='-h', or some: ARGS='-workloads 16B -systems multiraftd,etcd -rounds 2')
+	@go build -o bin/compare ./deploy/peers
+	@exec bin/compare $(ARGS)
+
+test-compare: build compare-nats ## what make compare is made of, and one short run of it with NATS
+	cd deploy/tools/peers && go vet ./... && go test -count=1 ./...
+	COMPARE_TEST_BIN=$(CURDIR)/bin go test -count=1 -timeout 5m $(ARGS) ./deploy/peers
 
 # What is tested here needs tools of Debian's; a test that lacks one fails.
 test-deploy: deps ## what deploy/ holds, against systemd's, Prometheus's and Kubernetes' own tools and types

@@ -1,18 +1,11 @@
 // Command mrbench loads a multiraftd cluster and says how it did: append, read, or append while following
 // (mixed).
 //
-// Every client is a producer of its own, with its own share of the window: it takes in a record only while
-// fewer than window/clients of its records are in flight. So the load is closed; with --rate it is paced as
-// well, and the report says by how much it fell behind, because latencies of a load that waits for the
-// cluster look better than they are. The latency of a record is from its Append call to the acknowledgement
-// of its batch: it contains the linger, the queues of the client, and every retry.
-//
-//	generator (one per client) -> window -> client.Producer ~~> cluster ~~> OnAck -> window, histogram
-//
-// A client stays on a partition until a batch is full, the linger is over, or a quarter of its window went
-// there, and then takes the next one: as the client library does for records without a key, but so that it is
-// known which record each acknowledgement is about. Unary mode sends each batch in a call of its own, one at a time per
-// client and partition.
+// Every client is a producer of its own, with its own share of the window; package load says how they take turns and
+// what is measured. The latency of a record is from its Append call to the acknowledgement of its batch: it contains the
+// linger, the queues of the client, and every retry. A client stays on a partition for a batch as the client library does
+// for records without a key, but so that it is known which record each acknowledgement is about. Unary mode sends each
+// batch in a call of its own, one at a time per client and partition.
 //
 // Figures: throughput counts acknowledged records from the first Append to the last acknowledgement, and
 // values only, 1 MB = 10^6 bytes. There is no warm-up: connecting is in the maximum. Quantiles come from a

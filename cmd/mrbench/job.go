@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/multiraftd/multiraftd/client"
+	"github.com/multiraftd/multiraftd/cmd/mrbench/load"
 )
 
 // job is one run of a command.
@@ -50,7 +51,7 @@ func (j *job) bounded(ctx context.Context, f func(context.Context) error) error 
 }
 
 func runAppend(ctx context.Context, j *job) error {
-	p := newPayload(rand.Uint32(), j.size)
+	p := load.NewPayload(rand.Uint32(), j.size)
 	l, err := j.load(ctx, p)
 	if l == nil {
 		return err
@@ -69,28 +70,28 @@ func runAppend(ctx context.Context, j *job) error {
 		return errors.Join(err, fmt.Errorf("reading back: %w", rerr))
 	}
 	j.report.read(back, time.Since(begun))
-	return errors.Join(err, j.judge(check, l))
+	return errors.Join(err, j.judge(check, l.Outcomes()))
 }
 
 // load runs the load and reports on it. Without a load there was none; its error says what was wrong with it.
-func (j *job) load(ctx context.Context, p *payload) (*load, error) {
-	var l *load
+func (j *job) load(ctx context.Context, p *load.Payload) (*clusterLoad, error) {
+	var l *clusterLoad
 	if err := j.bounded(ctx, func(ctx context.Context) (err error) {
 		l, err = newLoad(ctx, j.options, j.topic.partitions, p)
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	res, err := l.run(ctx, j.duration, j.input(), j.stderr)
+	res, cpu, err := l.run(ctx, j)
 	err = errors.Join(err, l.close())
-	j.report.load(j, res)
+	j.report.load(j, res, cpu)
 	switch {
 	case res == nil || err != nil:
 		return nil, err
 	case ctx.Err() != nil:
 		return l, errInterrupted
-	case res.err != nil || res.errors > 0: // what was stored and what not is known; that nobody is there any more is not the point
-		return l, fmt.Errorf("%w: %d records not acknowledged: %v", errLoad, res.errors, res.err)
+	case res.Err != nil || res.Errors > 0: // what was stored and what not is known; that nobody is there any more is not the point
+		return l, fmt.Errorf("%w: %d records not acknowledged: %v", errLoad, res.Errors, res.Err)
 	}
 	return l, nil
 }
@@ -122,8 +123,8 @@ func (j *job) grown(ctx context.Context) ([]bounds, error) {
 	return ranges, nil
 }
 
-func (j *job) judge(check *checker, l *load) error {
-	j.report.Verify = check.finish(l.generators)
+func (j *job) judge(check *checker, outcomes []load.Outcome) error {
+	j.report.Verify = check.finish(outcomes)
 	if v := j.report.Verify; v.failed() {
 		return fmt.Errorf("%w: %s", errVerify, v.Example)
 	}
@@ -131,7 +132,7 @@ func (j *job) judge(check *checker, l *load) error {
 }
 
 func runMixed(ctx context.Context, j *job) error {
-	p := newPayload(rand.Uint32(), j.size)
+	p := load.NewPayload(rand.Uint32(), j.size)
 	check := newChecker(p, j.clients, j.topic.partitions)
 	followed := &tally{}
 	if j.verify {
@@ -163,7 +164,7 @@ func runMixed(ctx context.Context, j *job) error {
 	if !j.verify {
 		return err
 	}
-	return errors.Join(err, j.judge(check, l))
+	return errors.Join(err, j.judge(check, l.Outcomes()))
 }
 
 func runRead(ctx context.Context, j *job) error {

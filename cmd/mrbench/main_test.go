@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/multiraftd/multiraftd/client/clienttest"
+	"github.com/multiraftd/multiraftd/cmd/mrbench/load"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -121,10 +122,8 @@ func TestAFailedBatchEndsTheRunWithItsFigures(t *testing.T) {
 }
 
 func TestLostRecordsFailTheVerification(t *testing.T) {
-	p := newPayload(3, 16)
-	g := &generator{id: 0, appended: 10}
 	j := &job{}
-	err := j.judge(newChecker(p, 1, 1), &load{generators: []*generator{g}})
+	err := j.judge(newChecker(load.NewPayload(3, 16), 1, 1), []load.Outcome{{Client: 0, Appended: 10}})
 	if exitCode(err) != exitFailed || !errors.Is(err, errVerify) || j.report.Verify.Missing != 10 {
 		t.Errorf("%v, %+v", err, j.report.Verify)
 	}

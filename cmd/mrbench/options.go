@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/multiraftd/multiraftd/client"
+	"github.com/multiraftd/multiraftd/cmd/mrbench/load"
 )
 
 const (
@@ -75,7 +76,7 @@ func (o *options) validate(appends bool) error {
 	refuse(o.topic == "", "--topic is required")
 	refuse(o.output != "text" && o.output != "json", "-o is text or json, not %q", o.output)
 	refuse(o.send != "stream" && o.send != "unary", "--mode is stream or unary, not %q", o.send)
-	refuse(o.clients < 1 || o.clients > clientsMax, "--clients is 1 to %d, not %d", clientsMax, o.clients)
+	refuse(o.clients < 1 || o.clients > load.ClientsMax, "--clients is 1 to %d, not %d", load.ClientsMax, o.clients)
 	refuse(o.duration < 0 || o.linger < 0 || o.rate < 0, "--duration, --linger and --rate cannot be negative")
 	refuse(o.timeout <= 0, "--timeout must be positive")
 	if appends {
@@ -83,7 +84,7 @@ func (o *options) validate(appends bool) error {
 		refuse(o.size < 0 || o.size > sizeMax, "--size is 0 to %d, not %d", sizeMax, o.size)
 		refuse(o.window < o.clients || o.window > windowMax, "--window is at least one record per client (%d) and at most %d, not %d", o.clients, windowMax, o.window)
 		refuse(o.batchBytes < 1, "--batch-bytes must be positive")
-		refuse(o.verify && o.size < stampBytes, "--verify needs --size %d at least", stampBytes)
+		refuse(o.verify && o.size < load.StampBytes, "--verify needs --size %d at least", load.StampBytes)
 		if o.records == 0 && o.duration == 0 && !o.untilEOF {
 			o.duration = durationDefault
 		}

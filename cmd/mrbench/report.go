@@ -6,18 +6,20 @@ import (
 	"io"
 	"text/tabwriter"
 	"time"
+
+	"github.com/multiraftd/multiraftd/cmd/mrbench/load"
 )
 
 // report is what a run prints. Absent parts were not part of it.
 type report struct {
-	Command string     `json:"command"`
-	Topic   string     `json:"topic"`
-	Load    definition `json:"load"`
-	Append  *figures   `json:"append,omitempty"`
-	Stops   *stops     `json:"stops,omitempty"`
-	Read    *readings  `json:"read,omitempty"`
-	CPU     *cpuUse    `json:"client_cpu,omitempty"`
-	Verify  *verdict   `json:"verify,omitempty"`
+	Command string        `json:"command"`
+	Topic   string        `json:"topic"`
+	Load    definition    `json:"load"`
+	Append  *load.Figures `json:"append,omitempty"`
+	Stops   *load.Stops   `json:"stops,omitempty"`
+	Read    *readings     `json:"read,omitempty"`
+	CPU     *cpuUse       `json:"client_cpu,omitempty"`
+	Verify  *verdict      `json:"verify,omitempty"`
 }
 
 // definition says what the figures are about: without it they cannot be compared.
@@ -32,25 +34,6 @@ type definition struct {
 	Window       int     `json:"window,omitempty"`
 	Mode         string  `json:"mode,omitempty"`
 	Rate         float64 `json:"rate"` // 0 = as fast as the window allows
-}
-
-type figures struct {
-	Records         uint64   `json:"records"`
-	Seconds         float64  `json:"seconds"`
-	RecordsPerS     float64  `json:"records_per_s"`
-	MBPerS          float64  `json:"mb_per_s"`
-	Batches         uint64   `json:"batches"`
-	RecordsPerBatch float64  `json:"records_per_batch"`
-	LatencyMillis   latency  `json:"latency_ms"`
-	Errors          uint64   `json:"errors"`
-	BehindMillis    *float64 `json:"behind_ms,omitempty"` // with a rate: how late the latest record was taken in
-}
-
-type latency struct {
-	P50  float64 `json:"p50"`
-	P99  float64 `json:"p99"`
-	P999 float64 `json:"p99_9"`
-	Max  float64 `json:"max"`
 }
 
 type readings struct {
@@ -89,20 +72,17 @@ func newReport(j *job) report {
 // empty says that nothing was measured.
 func (r *report) empty() bool { return r.Append == nil && r.Read == nil }
 
-func (r *report) load(j *job, res *loadResult) {
+func (r *report) load(j *job, res *load.Result, cpu time.Duration) {
 	if res == nil {
 		return
 	}
-	n, seconds := float64(res.acknowledged), res.elapsed.Seconds()
-	r.Append = &figures{Records: res.acknowledged, Seconds: seconds, RecordsPerS: per(n, seconds), MBPerS: per(n*float64(j.size)/1e6, seconds),
-		Batches: res.batches, RecordsPerBatch: per(n, float64(res.batches)), Errors: res.errors,
-		LatencyMillis: latency{millis(res.latency.quantile(0.5)), millis(res.latency.quantile(0.99)), millis(res.latency.quantile(0.999)), millis(res.latency.max)}}
+	r.Append = res.Figures(j.size)
 	if j.rate > 0 {
-		behind := millis(res.behind)
+		behind := millis(res.Behind)
 		r.Append.BehindMillis = &behind
 	}
-	r.Stops = res.stops
-	r.cpu(res.cpu, res.acknowledged, res.elapsed)
+	r.Stops = res.Stops
+	r.cpu(cpu, res.Acknowledged, res.Elapsed)
 }
 
 func (r *report) cpu(used time.Duration, records uint64, elapsed time.Duration) {
@@ -137,10 +117,10 @@ func (r *report) text(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	if a := r.Append; a != nil {
-		a.text(w)
+		figuresText(w, a)
 	}
 	if s := r.Stops; s != nil {
-		s.text(w)
+		stopsText(w, s)
 	}
 	if c := r.CPU; c != nil {
 		fmt.Fprintf(w, "client CPU\t%.2f s, %.3f us/record, %.2f cores\n", c.Seconds, c.MicrosPerRecord, c.Cores)
@@ -156,7 +136,7 @@ func (r *report) text(w io.Writer) {
 	}
 }
 
-func (a *figures) text(w io.Writer) {
+func figuresText(w io.Writer, a *load.Figures) {
 	fmt.Fprintf(w, "appended\t%d records in %.2f s: %.0f records/s, %.2f MB/s\n", a.Records, a.Seconds, a.RecordsPerS, a.MBPerS)
 	fmt.Fprintf(w, "batches\t%d, %.1f records each\n", a.Batches, a.RecordsPerBatch)
 	l := a.LatencyMillis
@@ -176,7 +156,7 @@ func (v *verdict) text(w io.Writer) {
 	fmt.Fprintf(w, "; %d refused but stored, %d foreign\n", v.Refused, v.Foreign)
 }
 
-func (s *stops) text(w io.Writer) {
+func stopsText(w io.Writer, s *load.Stops) {
 	fmt.Fprintf(w, "longest stop ms\tall %.1f", s.All.Millis)
 	if len(s.Partitions) > 0 {
 		p := s.Partitions[0]

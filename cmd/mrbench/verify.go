@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/multiraftd/multiraftd/client"
+	"github.com/multiraftd/multiraftd/cmd/mrbench/load"
 )
 
 // verdict is what reading back has shown.
@@ -29,7 +30,7 @@ func (v *verdict) example(format string, args ...any) {
 
 // checker remembers which records of a run it has seen: one bit each.
 type checker struct {
-	payload *payload
+	payload *load.Payload
 
 	mu   sync.Mutex
 	v    verdict
@@ -37,7 +38,7 @@ type checker struct {
 	last [][]uint64 // per partition and client: 1 + the highest sequence so far
 }
 
-func newChecker(p *payload, clients, partitions int) *checker {
+func newChecker(p *load.Payload, clients, partitions int) *checker {
 	c := &checker{payload: p, seen: make([][]uint64, clients), last: make([][]uint64, partitions)}
 	for i := range c.last {
 		c.last[i] = make([]uint64, clients)
@@ -56,7 +57,7 @@ func (c *checker) take(partition int, records []client.Record) error {
 }
 
 func (c *checker) check(partition int, r *client.Record) {
-	id, seq, ours, intact := c.payload.read(r.Value)
+	id, seq, ours, intact := c.payload.Read(r.Value)
 	switch {
 	case !ours:
 		c.v.Foreign++
@@ -90,24 +91,24 @@ func (c *checker) has(id int, seq uint64) bool {
 }
 
 // finish compares what was seen with what a client appended, for each.
-func (c *checker) finish(generators []*generator) *verdict {
+func (c *checker) finish(outcomes []load.Outcome) *verdict {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, g := range generators {
+	for _, o := range outcomes {
 		refused := make(map[uint64]bool)
-		for _, span := range g.refused {
-			for seq := span.from; seq < span.to; seq++ {
+		for _, span := range o.Refused {
+			for seq := span.From; seq < span.To; seq++ {
 				refused[seq] = true
 			}
 		}
-		c.compare(g, refused)
+		c.compare(o, refused)
 	}
 	return &c.v
 }
 
-func (c *checker) compare(g *generator, refused map[uint64]bool) {
-	for seq := range g.appended {
-		switch there := c.has(g.id, seq); {
+func (c *checker) compare(o load.Outcome, refused map[uint64]bool) {
+	for seq := range o.Appended {
+		switch there := c.has(o.Client, seq); {
 		case refused[seq] && there:
 			c.v.Refused++
 		case refused[seq]:
@@ -116,13 +117,13 @@ func (c *checker) compare(g *generator, refused map[uint64]bool) {
 		default:
 			c.v.Acknowledged++
 			c.v.Missing++
-			c.v.example("record %d of client %d is missing", seq, g.id)
+			c.v.example("record %d of client %d is missing", seq, o.Client)
 		}
 	}
-	for seq := g.appended; seq < 64*uint64(len(c.seen[g.id])); seq++ {
-		if c.has(g.id, seq) {
+	for seq := o.Appended; seq < 64*uint64(len(c.seen[o.Client])); seq++ {
+		if c.has(o.Client, seq) {
 			c.v.Changed++
-			c.v.example("record %d of client %d was never appended", seq, g.id)
+			c.v.example("record %d of client %d was never appended", seq, o.Client)
 		}
 	}
 }

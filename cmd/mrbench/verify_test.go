@@ -4,37 +4,38 @@ import (
 	"testing"
 
 	"github.com/multiraftd/multiraftd/client"
+	"github.com/multiraftd/multiraftd/cmd/mrbench/load"
 )
 
 // stored makes the records that two clients of a run would have stored in one partition.
-func stored(p *payload, each uint64) (records []client.Record) {
+func stored(p *load.Payload, each uint64) (records []client.Record) {
 	for seq := range each {
 		for id := range 2 {
-			v := p.value()
-			p.stamp(v, id, seq)
+			v := p.Value()
+			p.Stamp(v, id, seq)
 			records = append(records, client.Record{Value: v, Offset: int64(len(records))})
 		}
 	}
 	return records
 }
 
-func judge(p *payload, records []client.Record, refused spans) *verdict {
+func judge(p *load.Payload, records []client.Record, refused load.Spans) *verdict {
 	c := newChecker(p, 2, 1)
 	if err := c.take(0, records); err != nil {
 		panic(err)
 	}
-	return c.finish([]*generator{{id: 0, appended: 100}, {id: 1, appended: 100, refused: refused}})
+	return c.finish([]load.Outcome{{Client: 0, Appended: 100}, {Client: 1, Appended: 100, Refused: refused}})
 }
 
 func TestARunThatIsAllThereIsInOrder(t *testing.T) {
-	p := newPayload(1, 40)
+	p := load.NewPayload(1, 40)
 	if v := judge(p, stored(p, 100), nil); v.failed() || v.Acknowledged != 200 || v.Example != "" {
 		t.Errorf("%+v", v)
 	}
 }
 
 func TestEveryKindOfDamageIsCounted(t *testing.T) {
-	p := newPayload(1, 40)
+	p := load.NewPayload(1, 40)
 	flip := func(at int) func([]client.Record) []client.Record {
 		return func(rs []client.Record) []client.Record {
 			rs[8].Value[at] ^= 1
@@ -44,8 +45,8 @@ func TestEveryKindOfDamageIsCounted(t *testing.T) {
 	other := func(run uint32, id int, seq uint64, size int) func([]client.Record) []client.Record {
 		return func(rs []client.Record) []client.Record {
 			v := make([]byte, size)
-			copy(v, p.pattern)
-			(&payload{run: run}).stamp(v, id, seq)
+			copy(v, p.Value())
+			load.NewPayload(run, size).Stamp(v, id, seq)
 			return append(rs, client.Record{Value: v})
 		}
 	}
@@ -87,10 +88,8 @@ func TestEveryKindOfDamageIsCounted(t *testing.T) {
 }
 
 func TestARecordThatWasNotAcknowledgedMayBeThereOrNot(t *testing.T) {
-	p := newPayload(1, 16)
-	var refused spans
-	refused.add(98)
-	refused.add(99)
+	p := load.NewPayload(1, 16)
+	refused := load.Spans{{From: 98, To: 100}}
 	v := judge(p, stored(p, 100)[:199], refused) // client 1's record 99 is not there
 	if v.failed() || v.Acknowledged != 198 || v.Refused != 1 {
 		t.Errorf("%+v", v)

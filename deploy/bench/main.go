@@ -94,8 +94,7 @@ func runSize(ctx context.Context, c *localcluster.Cluster, o options, size strin
 	if err != nil {
 		return err
 	}
-	args := append([]string{"append", "--addr", c.Addr(), "--topic", "bench-" + size, "--create", "--partitions", fmt.Sprint(o.partitions),
-		"--replicas", "3", "--duration", o.duration.String(), "--size", size, "--verify"}, o.extra...)
+	args := append([]string{"append", "--addr", c.Addr(), "--verify"}, load(o, "bench-"+size, size)...)
 	fmt.Printf("== %s B, %d partitions: mrbench %s\n", size, o.partitions, strings.Join(args, " "))
 	cmd := c.Command(ctx, "mrbench", args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -110,4 +109,10 @@ func runSize(ctx context.Context, c *localcluster.Cluster, o options, size strin
 		fmt.Println(r.line(before, after))
 	}
 	return c.Err()
+}
+
+// load is what to append, as mrbench's arguments say it.
+func load(o options, topic, size string) []string {
+	return append([]string{"--topic", topic, "--create", "--partitions", fmt.Sprint(o.partitions),
+		"--replicas", "3", "--duration", o.duration.String(), "--size", size}, o.extra...)
 }

@@ -47,7 +47,8 @@ var rooms = []room{
 	{at: "client/clienttest", ours: "proto/..."},                       // a fake server, for tests only
 	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport node node/tracing", tests: "client cmd/... deploy/localcluster"},
 	{at: "cmd/mrctl", ours: "proto/... client node/tracing", tests: "node client/clienttest"},
-	{at: "cmd/mrbench", ours: "proto/... client", tests: "node client/clienttest"},
+	{at: "cmd/mrbench", ours: "proto/... client cmd/mrbench/load", tests: "node client/clienttest"},
+	{at: "cmd/mrbench/load", ours: ""}, // puts the same load on other systems too: knows none
 	{at: "cmd/mrsim", ours: "proto/... raftcore/... actors router transport node client cmd/mrsim/..."},
 	{at: "cmd/mrsim/planted", ours: ""},
 	{at: "cmd/mrsim/history", ours: ""}, // judges what clients saw: must not share a mistake with our code
@@ -55,7 +56,9 @@ var rooms = []room{
 	{at: "deploy/localcluster", ours: ""}, // starts binaries: needs none of our code, so that it tests all of it
 	{at: "deploy/demo", ours: "deploy/localcluster"},
 	{at: "deploy/jaeger", ours: "deploy/localcluster"},
-	{at: "deploy/bench", ours: "deploy/localcluster"},
+	{at: "deploy/trial", ours: "deploy/localcluster"},
+	{at: "deploy/bench", ours: "deploy/localcluster deploy/trial"},
+	{at: "deploy/peers", ours: "deploy/localcluster deploy/trial"},
 	{at: "deploy/manifests", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/prometheus", ours: "", tests: "deploy/localcluster"},
 	{at: "deploy/protocol", ours: "", tests: "deploy/localcluster"},

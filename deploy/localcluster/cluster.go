@@ -38,7 +38,7 @@ type Config struct {
 type Cluster struct {
 	config  Config
 	base    int // ports: clients base+1.., peers base+n+1.., http base+2n+1..
-	running map[int]*process
+	running map[int]*Process
 	// advertised is where others dial a node, where that is not its own peer address.
 	advertised map[int]string
 }
@@ -55,13 +55,13 @@ func New(c Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{config: c, base: base, running: make(map[int]*process), advertised: make(map[int]string)}, nil
+	return &Cluster{config: c, base: base, running: make(map[int]*Process), advertised: make(map[int]string)}, nil
 }
 
 // StartAll starts every node that does not run.
 func (c *Cluster) StartAll() error {
 	for id := 1; id <= c.config.Nodes; id++ {
-		if p := c.running[id]; p != nil && p.running() {
+		if p := c.running[id]; p != nil && p.Running() {
 			continue
 		}
 		if err := c.Start(id); err != nil {
@@ -92,7 +92,7 @@ func (c *Cluster) start(id int, how ...string) error {
 	if addr := c.advertised[id]; addr != "" {
 		args = append(args, "--advertise-peer", addr)
 	}
-	p, err := launch(exec.Command(c.binary("multiraftd"), args...), c.log(id))
+	p, err := Launch(exec.Command(c.binary("multiraftd"), args...), c.log(id))
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (c *Cluster) AdvertisePeer(id int, addr string) { c.advertised[id] = addr }
 // PID is the process id of node id, or 0 when it does not run.
 func (c *Cluster) PID(id int) int {
 	p := c.running[id]
-	if p == nil || !p.running() {
+	if p == nil || !p.Running() {
 		return 0
 	}
 	return p.cmd.Process.Pid
@@ -115,16 +115,16 @@ func (c *Cluster) PID(id int) int {
 // Kill sends SIGKILL to node id, waits for its end, and returns the time right before the signal.
 func (c *Cluster) Kill(id int) (time.Time, error) {
 	p := c.running[id]
-	if p == nil || !p.running() {
+	if p == nil || !p.Running() {
 		return time.Time{}, fmt.Errorf("node %d does not run: %w", id, c.Err())
 	}
-	return p.kill()
+	return p.Kill()
 }
 
 // Stop sends SIGTERM to node id, waits for its end, and returns its exit code.
 func (c *Cluster) Stop(id int) (code int, err error) {
 	p := c.running[id]
-	if p == nil || !p.running() {
+	if p == nil || !p.Running() {
 		return 0, fmt.Errorf("node %d does not run: %w", id, c.Err())
 	}
 	if _, err := p.end(syscall.SIGTERM); err != nil {
@@ -151,7 +151,7 @@ func (c *Cluster) Wait(ctx context.Context, id int) (code int, err error) {
 // Err tells of a node that ended without having been killed.
 func (c *Cluster) Err() error {
 	for id := 1; id <= c.all(); id++ {
-		if p := c.running[id]; p != nil && !p.running() && !p.killed.Load() {
+		if p := c.running[id]; p != nil && !p.Running() && !p.killed.Load() {
 			return fmt.Errorf("node %d ended by itself (%w); the end of its log:\n%s", id, errorOrExit0(p.err), c.Tail(id))
 		}
 	}
@@ -171,8 +171,8 @@ func errorOrExit0(err error) error {
 func (c *Cluster) Close() error {
 	var all []error
 	for id := 1; id <= c.all(); id++ {
-		if p := c.running[id]; p != nil && p.running() {
-			_, err := p.kill()
+		if p := c.running[id]; p != nil && p.Running() {
+			_, err := p.Kill()
 			all = append(all, err)
 		}
 	}
@@ -264,8 +264,11 @@ func (c *Cluster) DataDir(id int) string {
 }
 
 // Tail returns the end of a node's log.
-func (c *Cluster) Tail(id int) string {
-	log, err := os.ReadFile(c.log(id))
+func (c *Cluster) Tail(id int) string { return Tail(c.log(id)) }
+
+// Tail returns the end of the log in a file, or why it cannot be read.
+func Tail(file string) string {
+	log, err := os.ReadFile(file)
 	if err != nil {
 		return err.Error()
 	}

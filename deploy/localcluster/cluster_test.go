@@ -52,7 +52,7 @@ func TestANodeIsKilledAndStartedAgainWithTheSameCommandLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	for id := 1; id <= 3; id++ {
-		if !c.running[id].running() {
+		if !c.running[id].Running() {
 			t.Errorf("node %d does not run", id)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"cmp"
@@ -73,35 +73,37 @@ func (l *lull) acknowledged(now time.Duration, empty bool) {
 	}
 }
 
-// stops is what a stopWatch has seen, for people and programs.
-type stops struct {
-	All        stop            `json:"all"`
-	Partitions []partitionStop `json:"partitions"` // the longest of each, the longest first
-	Listed     []partitionStop `json:"listed"`     // of all partitions those of 20 ms and more, as they began
+// Stops is what a stopWatch has seen, for people and programs.
+type Stops struct {
+	All        Stop            `json:"all"`
+	Partitions []PartitionStop `json:"partitions"` // the longest of each, the longest first
+	Listed     []PartitionStop `json:"listed"`     // of all partitions those of 20 ms and more, as they began
 }
 
-type stop struct {
+// Stop is a time in which something was in flight and nothing was acknowledged.
+type Stop struct {
 	Millis float64   `json:"ms"`
 	At     time.Time `json:"at"` // when it began
 }
 
-type partitionStop struct {
+// PartitionStop is a stop of one partition.
+type PartitionStop struct {
 	Partition int `json:"partition"`
-	stop
+	Stop
 }
 
-func (s *stopWatch) seen(started time.Time) *stops {
+func (s *stopWatch) seen(started time.Time) *Stops {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seen := &stops{All: stop{millis(s.all.longest), started.Add(s.all.start)}}
+	seen := &Stops{All: Stop{millis(s.all.longest), started.Add(s.all.start)}}
 	for p := range s.partitions {
 		l := &s.partitions[p]
-		seen.Partitions = append(seen.Partitions, partitionStop{p, stop{millis(l.longest), started.Add(l.start)}})
+		seen.Partitions = append(seen.Partitions, PartitionStop{p, Stop{millis(l.longest), started.Add(l.start)}})
 		for _, one := range l.listed {
-			seen.Listed = append(seen.Listed, partitionStop{p, stop{millis(one.length), started.Add(one.start)}})
+			seen.Listed = append(seen.Listed, PartitionStop{p, Stop{millis(one.length), started.Add(one.start)}})
 		}
 	}
-	slices.SortStableFunc(seen.Partitions, func(a, b partitionStop) int { return cmp.Compare(b.Millis, a.Millis) })
-	slices.SortStableFunc(seen.Listed, func(a, b partitionStop) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(seen.Partitions, func(a, b PartitionStop) int { return cmp.Compare(b.Millis, a.Millis) })
+	slices.SortStableFunc(seen.Listed, func(a, b PartitionStop) int { return a.At.Compare(b.At) })
 	return seen
 }

@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"sync"
@@ -16,7 +16,7 @@ type slot struct {
 }
 
 // window holds the records of one client that are in flight. Its slots are allocated once: a record that
-// finds none free has to wait. Acknowledgements of a partition come in order, so each partition has a queue.
+// finds none free has to wait. Acknowledgements of a partition come in order, or nearly so: each partition has a queue.
 type window struct {
 	mu          sync.Mutex
 	slots       []slot
@@ -81,9 +81,45 @@ func (w *window) settle(partition, n int, see func(*slot)) (taken int, empty boo
 	}
 	empty = w.first[partition] == none
 	w.mu.Unlock()
+	w.tellRoom()
+	return taken, empty
+}
+
+// settleOne is settle for the record with a sequence, wherever in its partition's queue it is.
+func (w *window) settleOne(partition int, sequence uint64, see func(*slot)) (taken int, empty bool) {
+	w.mu.Lock()
+	before := int32(none)
+	i := w.first[partition]
+	for i != none && w.slots[i].sequence != sequence {
+		before, i = i, w.slots[i].next
+	}
+	if i != none {
+		see(&w.slots[i])
+		taken = 1
+		w.unlink(partition, before, i)
+		w.slots[i].next, w.free = w.free, i
+	}
+	empty = w.first[partition] == none
+	w.mu.Unlock()
+	w.tellRoom()
+	return taken, empty
+}
+
+// unlink takes slot i, which follows before, out of its partition's queue.
+func (w *window) unlink(partition int, before, i int32) {
+	if before == none {
+		w.first[partition] = w.slots[i].next
+	} else {
+		w.slots[before].next = w.slots[i].next
+	}
+	if w.last[partition] == i {
+		w.last[partition] = before
+	}
+}
+
+func (w *window) tellRoom() {
 	select {
 	case w.room <- struct{}{}:
 	default:
 	}
-	return taken, empty
 }

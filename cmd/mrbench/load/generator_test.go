@@ -1,19 +1,18 @@
-package main
+package load
 
 import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/multiraftd/multiraftd/client"
 )
 
 // fakeProducer acknowledges from a goroutine of its own, several records of a partition at a time.
 type fakeProducer struct {
-	onAck func(client.Ack)
+	onAck func(partition, records int, err error)
 	err   error // of every acknowledgement
 
 	mu         sync.Mutex
@@ -25,21 +24,21 @@ type fakeProducer struct {
 	done       sync.WaitGroup
 }
 
-func newFakeProducer(onAck func(client.Ack), err error) *fakeProducer {
+func newFakeProducer(onAck func(partition, records int, err error), err error) *fakeProducer {
 	f := &fakeProducer{onAck: onAck, err: err}
 	f.grown.L = &f.mu
 	f.done.Go(f.acknowledge)
 	return f
 }
 
-func (f *fakeProducer) Append(_ context.Context, partition int, _ client.Record) (client.Ticket, error) {
+func (f *fakeProducer) Append(_ context.Context, partition int, _ uint64, _ []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.partitions = append(f.partitions, partition)
 	f.inFlight++
 	f.most = max(f.most, f.inFlight)
 	f.grown.Signal()
-	return client.Ticket{}, nil
+	return nil
 }
 
 func (f *fakeProducer) Close(context.Context) error {
@@ -71,13 +70,13 @@ func (f *fakeProducer) acknowledge() {
 		f.partitions = f.partitions[n:]
 		f.inFlight -= n // before the generator hears of it: it may take in more at once
 		f.mu.Unlock()
-		f.onAck(client.Ack{Partition: uint32(p), Records: n, Err: f.err})
+		f.onAck(p, n, f.err)
 	}
 }
 
-func newTestGenerator(window int, records uint64) *generator {
+func newTestGenerator(window int, records uint64) *Generator {
 	start := time.Now()
-	return &generator{payload: newPayload(7, 16), partitions: 5, records: records, batchBytes: 1 << 20,
+	return &Generator{payload: NewPayload(7, 16), partitions: 5, records: records, batchBytes: 1 << 20,
 		clock: func() time.Duration { return time.Since(start) }, failed: func(error) {}, window: newWindow(window, 5), stops: newStopWatch(5), latency: newHistogram()}
 }
 
@@ -85,7 +84,7 @@ func TestAClientNeverHasMoreRecordsInFlightThanItsWindow(t *testing.T) {
 	for _, size := range []int{1, 7, 64} {
 		g := newTestGenerator(size, 5000)
 		g.failed = func(err error) { t.Error(err) }
-		p := newFakeProducer(g.acked, nil)
+		p := newFakeProducer(g.Acked, nil)
 		g.run(t.Context(), p)
 		if p.most > size || p.most == 0 {
 			t.Errorf("window %d: %d in flight", size, p.most)
@@ -100,7 +99,7 @@ func TestAFailedBatchIsCountedAndItsRecordsAreKnown(t *testing.T) {
 	g := newTestGenerator(8, 100)
 	failures := 0
 	g.failed = func(error) { failures++ }
-	g.run(t.Context(), newFakeProducer(g.acked, client.InvalidBatch))
+	g.run(t.Context(), newFakeProducer(g.Acked, errors.New("invalid batch")))
 	if g.refused.count() != 100 || g.acknowledged.Load() != 0 || failures == 0 {
 		t.Errorf("%d refused, %d acknowledged, %d failures", g.refused.count(), g.acknowledged.Load(), failures)
 	}
@@ -127,11 +126,11 @@ type stuckProducer struct {
 	closed   bool
 }
 
-func (s *stuckProducer) Append(context.Context, int, client.Record) (client.Ticket, error) {
+func (s *stuckProducer) Append(context.Context, int, uint64, []byte) error {
 	if s.n++; s.n == s.limit {
 		close(s.full)
 	}
-	return client.Ticket{}, nil
+	return nil
 }
 
 func (s *stuckProducer) Close(context.Context) error {
@@ -144,7 +143,7 @@ func TestAnAcknowledgementOfRecordsThatAreNotInFlightIsAFailure(t *testing.T) {
 	var failure error
 	g.failed = func(err error) { failure = err }
 	g.window.add(2, 0, 0)
-	g.acked(client.Ack{Partition: 2, Records: 2})
+	g.Acked(2, 2, nil)
 	if failure == nil || g.acknowledged.Load() != 0 {
 		t.Errorf("failure %v, %d acknowledged", failure, g.acknowledged.Load())
 	}
@@ -225,18 +224,59 @@ func TestTheWindowKeepsEachPartitionsOrder(t *testing.T) {
 	}
 }
 
+func TestARecordCanBeSettledOutOfItsPartitionsOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 9))
+	w := newWindow(16, 2)
+	var model [2][]uint64
+	for seq := range uint64(10000) {
+		p := int(seq % 2)
+		if !w.full() {
+			w.add(p, seq, time.Duration(seq))
+			model[p] = append(model[p], seq)
+		}
+		if len(model[p]) == 0 || rng.IntN(3) == 0 {
+			continue
+		}
+		at := rng.IntN(len(model[p]))
+		want := model[p][at]
+		model[p] = slices.Delete(model[p], at, at+1)
+		taken, empty := w.settleOne(p, want, func(s *slot) {
+			if s.sequence != want || s.start != time.Duration(want) {
+				t.Fatalf("settled %+v, want %d", s, want)
+			}
+		})
+		if taken != 1 || empty != (len(model[p]) == 0) {
+			t.Fatalf("taken %d, empty %v with %d left", taken, empty, len(model[p]))
+		}
+	}
+	for p := range model { // the order of what is left has survived
+		w.settle(p, 16, func(s *slot) {
+			if s.sequence != model[p][0] {
+				t.Fatalf("%d is first, want %d", s.sequence, model[p][0])
+			}
+			model[p] = model[p][1:]
+		})
+		if len(model[p]) != 0 || w.first[p] != none || w.last[p] != none {
+			t.Errorf("partition %d: %v left", p, model[p])
+		}
+	}
+	if taken, _ := w.settleOne(0, 12345, func(*slot) {}); taken != 0 {
+		t.Error("a record is settled that is not in flight")
+	}
+}
+
 // nullProducer acknowledges in the caller's place, once per batch of 500.
 type nullProducer struct {
-	g       *generator
+	g       *Generator
 	pending [5]int
 }
 
-func (n *nullProducer) Append(_ context.Context, partition int, _ client.Record) (client.Ticket, error) {
+func (n *nullProducer) Append(_ context.Context, partition int, _ uint64, _ []byte) error {
 	if n.pending[partition]++; n.pending[partition] == 500 {
-		n.g.acked(client.Ack{Partition: uint32(partition), Records: 500})
+		n.g.Acked(partition, 500, nil)
 		n.pending[partition] = 0
 	}
-	return client.Ticket{}, nil
+	return nil
 }
 
 func (n *nullProducer) Close(context.Context) error { return errors.New("not all is acknowledged") }

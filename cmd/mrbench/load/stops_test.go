@@ -1,10 +1,8 @@
-package main
+package load
 
 import (
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -48,26 +46,5 @@ func TestLongStopsAreListedInTheOrderInWhichTheyBegan(t *testing.T) {
 	}
 	if want := []string{"1 30 0s", "0 41 19ms", "1 25 30ms"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestALoadEndsWithItsInput(t *testing.T) {
-	l := &load{stops: newStopWatch(5)}
-	g := newTestGenerator(10, 0)
-	g.failed = func(err error) { t.Error(err) }
-	l.generators, l.producers = []*generator{g}, []producer{newFakeProducer(g.acked, nil)}
-	r, w := io.Pipe()
-	go func() {
-		for g.acknowledged.Load() == 0 {
-			if _, err := w.Write([]byte("go on\n")); err != nil {
-				t.Error(err)
-			}
-		}
-		_ = w.Close() // never fails
-	}()
-	var progress strings.Builder
-	res, err := l.run(t.Context(), 0, r, &progress)
-	if err != nil || res.err != nil || res.acknowledged == 0 || res.acknowledged != g.appended {
-		t.Errorf("%+v, %v", res, err)
 	}
 }

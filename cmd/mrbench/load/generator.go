@@ -1,13 +1,13 @@
-package main
+package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/multiraftd/multiraftd/client"
 )
 
 const (
@@ -15,17 +15,19 @@ const (
 	paceMin       = time.Millisecond // a paced client looks no more often, and takes in all that is due
 )
 
-// producer is what a generator appends through: a *client.Producer, or a stand-in in tests.
-type producer interface {
-	Append(ctx context.Context, partition int, r client.Record) (client.Ticket, error)
+// Producer is what a Generator appends through. It tells the fate of each record to the Generator's Acked or AckedOne.
+type Producer interface {
+	// Append takes in the record with a sequence, for a partition. It may wait, and must not keep value. An error says
+	// that the record was not taken in: its fate is never told.
+	Append(ctx context.Context, partition int, sequence uint64, value []byte) error
+	// Close returns when the fate of every record that was taken in has been told, and fails if some was lost.
 	Close(ctx context.Context) error
 }
 
-// generator is one client of the load: it appends from one goroutine and hears of acknowledgements, in
-// acked, from another.
-type generator struct {
+// Generator is one client of the load: it appends from one goroutine and hears of acknowledgements from others.
+type Generator struct {
 	id         int
-	payload    *payload
+	payload    *Payload
 	partitions int
 	records    uint64        // how many to append; 0 = until told to stop
 	interval   float64       // ns between two records; 0 = as fast as the window allows
@@ -44,16 +46,18 @@ type generator struct {
 	partition, runLeft, bytesLeft int
 	runEnds                       time.Duration
 
-	// Written by acked, read after the producer's Close, but for the counter.
+	// Written by Acked and AckedOne, read after the producer's Close, but for the counter.
+	settling     sync.Mutex
 	acknowledged atomic.Uint64
 	batches      uint64
 	latency      *histogram
-	refused      spans // sequences that were not acknowledged
+	refused      Spans // sequences that were not acknowledged
+	failure      error // of the first of them
 	lastAck      time.Duration
 }
 
 // run appends until ctx ends or all records are taken in, and returns when every one of them is settled.
-func (g *generator) run(ctx context.Context, p producer) {
+func (g *Generator) run(ctx context.Context, p Producer) {
 	if err := g.generate(ctx, p); err != nil {
 		g.failed(err)
 	}
@@ -63,9 +67,9 @@ func (g *generator) run(ctx context.Context, p producer) {
 	}
 }
 
-func (g *generator) generate(ctx context.Context, p producer) error {
+func (g *Generator) generate(ctx context.Context, p Producer) error {
 	g.partition = g.id % g.partitions
-	r := client.Record{Value: g.payload.value()}
+	value := g.payload.Value()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for seq := uint64(0); g.records == 0 || seq < g.records; seq++ {
@@ -73,12 +77,12 @@ func (g *generator) generate(ctx context.Context, p producer) error {
 			return nil
 		}
 		now := g.clock()
-		g.choose(now, len(r.Value))
-		g.payload.stamp(r.Value, g.id, seq)
+		g.choose(now, len(value))
+		g.payload.Stamp(value, g.id, seq)
 		if g.window.add(g.partition, seq, now) {
 			g.stops.waiting(g.partition, now)
 		}
-		if _, err := p.Append(ctx, g.partition, r); err != nil {
+		if err := p.Append(ctx, g.partition, seq, value); err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 				return nil
 			}
@@ -90,7 +94,7 @@ func (g *generator) generate(ctx context.Context, p producer) error {
 }
 
 // mayTakeIn waits until the next record is due and the window has room; no when ctx ends first.
-func (g *generator) mayTakeIn(ctx context.Context, timer *time.Timer, seq uint64) bool {
+func (g *Generator) mayTakeIn(ctx context.Context, timer *time.Timer, seq uint64) bool {
 	select {
 	case <-ctx.Done():
 		return false
@@ -110,7 +114,7 @@ func (g *generator) mayTakeIn(ctx context.Context, timer *time.Timer, seq uint64
 }
 
 // pace waits until a record is due, and notes how late it is then.
-func (g *generator) pace(ctx context.Context, timer *time.Timer, seq uint64) bool {
+func (g *Generator) pace(ctx context.Context, timer *time.Timer, seq uint64) bool {
 	due := g.offset + time.Duration(float64(seq)*g.interval)
 	for early := due - g.clock(); early > 0; early = due - g.clock() {
 		timer.Reset(max(early, paceMin))
@@ -125,7 +129,7 @@ func (g *generator) pace(ctx context.Context, timer *time.Timer, seq uint64) boo
 }
 
 // choose finds the partition of the next record: the same one until a batch's worth went there.
-func (g *generator) choose(now time.Duration, bytes int) {
+func (g *Generator) choose(now time.Duration, bytes int) {
 	if g.runLeft <= 0 || g.bytesLeft < bytes || g.linger > 0 && now >= g.runEnds {
 		g.partition = (g.partition + 1) % g.partitions
 		g.runLeft = max(1, len(g.window.slots)/runsPerWindow)
@@ -135,11 +139,23 @@ func (g *generator) choose(now time.Duration, bytes int) {
 	g.bytesLeft -= bytes
 }
 
-// acked is the producer's OnAck.
-func (g *generator) acked(a client.Ack) {
+// Acked hears the fate of the records of a partition that have been in flight longest, from a producer that settles each
+// partition's in order.
+func (g *Generator) Acked(partition, records int, err error) {
+	g.settle(partition, records, err, func(see func(*slot)) (int, bool) { return g.window.settle(partition, records, see) })
+}
+
+// AckedOne hears the fate of the record with a sequence, from a producer that settles them in any order.
+func (g *Generator) AckedOne(partition int, sequence uint64, err error) {
+	g.settle(partition, 1, err, func(see func(*slot)) (int, bool) { return g.window.settleOne(partition, sequence, see) })
+}
+
+func (g *Generator) settle(partition, records int, err error, take func(see func(*slot)) (taken int, empty bool)) {
+	g.settling.Lock()
+	defer g.settling.Unlock()
 	now := g.clock()
-	taken, empty := g.window.settle(int(a.Partition), a.Records, func(s *slot) {
-		if a.Err != nil {
+	taken, empty := take(func(s *slot) {
+		if err != nil {
 			g.refused.add(s.sequence)
 		} else {
 			g.latency.record(now - s.start)
@@ -147,33 +163,42 @@ func (g *generator) acked(a client.Ack) {
 	})
 	g.lastAck = now
 	if taken > 0 {
-		g.stops.acknowledged(int(a.Partition), now, empty)
+		g.stops.acknowledged(partition, now, empty)
 	}
 	switch {
-	case taken != a.Records:
-		g.failed(fmt.Errorf("%d records of partition %d acknowledged, %d were in flight", a.Records, a.Partition, taken))
-	case a.Err != nil:
-		g.failed(a.Err)
+	case taken != records:
+		g.failed(fmt.Errorf("%d records of partition %d acknowledged, %d were in flight", records, partition, taken))
+	case err != nil:
+		g.failure = cmp.Or(g.failure, err)
+		g.failed(err)
 	default:
 		g.batches++
 		g.acknowledged.Add(uint64(taken))
 	}
 }
 
-// spans is a set of sequences, for runs of them.
-type spans []struct{ from, to uint64 } // to is exclusive
-
-func (s *spans) add(sequence uint64) {
-	if n := len(*s); n > 0 && (*s)[n-1].to == sequence {
-		(*s)[n-1].to++
-		return
-	}
-	*s = append(*s, struct{ from, to uint64 }{sequence, sequence + 1})
+// Outcome is what became of one client's records: those with the sequences 0 to Appended-1 were taken in, and all but
+// the refused ones acknowledged.
+type Outcome struct {
+	Client   int
+	Appended uint64
+	Refused  Spans
 }
 
-func (s spans) count() (n uint64) {
+// Spans is a set of sequences, for runs of them.
+type Spans []struct{ From, To uint64 } // To is exclusive
+
+func (s *Spans) add(sequence uint64) {
+	if n := len(*s); n > 0 && (*s)[n-1].To == sequence {
+		(*s)[n-1].To++
+		return
+	}
+	*s = append(*s, struct{ From, To uint64 }{sequence, sequence + 1})
+}
+
+func (s Spans) count() (n uint64) {
 	for _, span := range s {
-		n += span.to - span.from
+		n += span.To - span.From
 	}
 	return n
 }
