@@ -21,6 +21,8 @@ type Counters struct {
 	UnknownMember       atomic.Uint64
 	LeaderStarts        atomic.Uint64
 	LeadersGone         atomic.Uint64
+	QuietStarts         atomic.Uint64
+	QuietEnds           atomic.Uint64
 	LeaderMessagesHeld  atomic.Uint64
 	Changes             atomic.Uint64
 	Transfers           atomic.Uint64
@@ -119,6 +121,8 @@ func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("replica_elections_total", "", "", "Times that a replica here stood for election.", c.Elections.Load())
 	f("replica_term_changes_total", "", "", "Times that a replica here entered a later term.", c.TermChanges.Load())
 	f("replica_leaders_gone_total", "", "", "Leaders let go of because their process had ended.", c.LeadersGone.Load())
+	f("replica_quiet_starts_total", "", "", "Times that a replica here went quiet.", c.QuietStarts.Load())
+	f("replica_quiet_ends_total", "", "", "Times that a quiet replica here was woken.", c.QuietEnds.Load())
 	f("replica_leader_messages_held_total", "", "", "Heartbeats and appends not sent because the disk has not synced for an election timeout.", c.LeaderMessagesHeld.Load())
 	f("replica_membership_changes_total", "", "", "Membership changes proposed by leaders here.", c.Changes.Load())
 	f("replica_transfers_total", "", "", "Leadership transfers begun here.", c.Transfers.Load())

@@ -58,6 +58,9 @@ type group struct {
 	system *actor.ActorSystem
 	nodes  map[raftcore.NodeID]*member
 	cut    map[raftcore.NodeID]bool // sends and receives nothing
+	mute   map[raftcore.NodeID]bool // is told no controls
+	sent   int                      // messages and controls
+	quiet  int                      // QuietTicks
 	carry  []*carried
 	panics []any
 	keep   Keep
@@ -86,8 +89,14 @@ const groupVoters = 3
 // newGroup starts voters 1, 2 and 3, and elects 1.
 func newGroup(t *testing.T, keep Keep) *group {
 	t.Helper()
+	return newQuietGroup(t, keep, 0)
+}
+
+// newQuietGroup is newGroup that goes quiet after so many ticks.
+func newQuietGroup(t *testing.T, keep Keep, quiet int) *group {
+	t.Helper()
 	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
-	g := &group{t: t, disp: &queueDispatcher{}, nodes: map[raftcore.NodeID]*member{}, cut: map[raftcore.NodeID]bool{}, keep: keep}
+	g := &group{t: t, disp: &queueDispatcher{}, nodes: map[raftcore.NodeID]*member{}, cut: map[raftcore.NodeID]bool{}, mute: map[raftcore.NodeID]bool{}, keep: keep, quiet: quiet}
 	g.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return silent }))
 	for id := raftcore.NodeID(1); id <= groupVoters; id++ {
 		b := new(store.Batch)
@@ -131,7 +140,7 @@ func (m *member) start() {
 			return opened, err
 		},
 		Vouch:    func(r raftcore.ReplicaID, n raftcore.NodeID) bool { return uint64(r) == uint64(n) },
-		Campaign: m.id == 1 && m.starts == 1, Keep: m.g.keep, CacheBytes: 1,
+		Campaign: m.id == 1 && m.starts == 1, Keep: m.g.keep, CacheBytes: 1, QuietTicks: m.g.quiet,
 		Board: m.board, Ticks: m.ticks, Counters: &m.counters, Core: &m.core, Logger: slog.New(slog.DiscardHandler),
 	}, opts...))
 }
@@ -147,9 +156,23 @@ func (m *member) crash() {
 }
 
 func (m *member) Send(to raftcore.NodeID, env *raftv1.Envelope) {
+	m.g.sent++
 	if target := m.g.nodes[to]; target != nil && !m.g.cut[m.id] && !m.g.cut[to] {
 		env = proto.Clone(env).(*raftv1.Envelope)
 		m.g.system.Root.Send(target.replica, &Inbound{From: m.id, Envelopes: []*raftv1.Envelope{env}})
+	}
+}
+
+func (m *member) SendControl(to raftcore.NodeID, c *raftv1.Control) {
+	m.g.sent++
+	if target := m.g.nodes[to]; target == nil || m.g.cut[m.id] || m.g.cut[to] || m.g.mute[to] {
+		return
+	}
+	switch c.GetKind() { // as the Router does
+	case raftv1.Control_KIND_QUIESCE:
+		m.g.nodes[to].tell(&Quiesce{From: m.id, Term: c.GetTerm(), Commit: raftcore.Index(c.GetCommit())})
+	case raftv1.Control_KIND_WAKE:
+		m.g.nodes[to].tell(&Wake{})
 	}
 }
 

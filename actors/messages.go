@@ -131,6 +131,20 @@ type Unreachable struct{ Node raftcore.NodeID }
 // NodeGone says that a node's process has ended: its connections broke and its port refuses new ones.
 type NodeGone struct{ Node raftcore.NodeID }
 
+// Quiesce says that the group's leader, on node From, goes quiet in a term, its log committed and applied up to Commit.
+type Quiesce struct {
+	From   raftcore.NodeID
+	Term   uint64
+	Commit raftcore.Index
+}
+
+// Suspect says that nothing was heard of a node for an election timeout, or that it has started anew. It is for
+// replicas that are quiet: others have Raft's own means.
+type Suspect struct{ Node raftcore.NodeID }
+
+// Wake says that the replica's group may not be quiet.
+type Wake struct{}
+
 // SetTarget tells the replica which members metadata want in its group. The replica that leads steers its
 // group there, one change at a time. It takes the place of the one before; without voters there is none.
 type SetTarget struct{ Target raftcore.Target }

@@ -20,6 +20,7 @@ type Log = store.KV
 // Sender takes messages for other nodes. It promises nothing: it may drop, and never blocks.
 type Sender interface {
 	Send(to raftcore.NodeID, env *raftv1.Envelope)
+	SendControl(to raftcore.NodeID, c *raftv1.Control)
 }
 
 // Clock tells the time that a leader writes into its entries.
@@ -74,6 +75,7 @@ type ReplicaConfig struct {
 
 	ElectionTicks  int // 0 = 10
 	HeartbeatTicks int // 0 = 1
+	QuietTicks     int // without anything under way, until a leader's group goes quiet; 0 = never
 	EntryBytesMax  int // most bytes of payloads merged into one entry; 0 = 8 MiB
 	CacheBytes     int // of recent entries kept in memory; 0 = 1 MiB
 	ChunkBytes     int // of a snapshot that is sent; 0 = 256 KiB
@@ -163,6 +165,10 @@ type Replica struct {
 	transfer transfer
 	failure  error
 
+	// quiet: no ticks, until something happens. Invariant: nothing is under way then.
+	quiet   bool
+	quiesce *Quiesce // of this turn
+
 	telemetry
 
 	retainIn   int              // ticks until the next look at retention
@@ -186,6 +192,9 @@ func ReplicaProps(cfg ReplicaConfig, opts ...actor.PropsOption) *actor.Props {
 
 // Receive is part of actor.Actor.
 func (r *Replica) Receive(ctx actor.Context) {
+	if r.quiet && wakes(ctx.Message()) {
+		r.wake()
+	}
 	switch m := ctx.Message().(type) {
 	case drained:
 		r.turn(ctx)
@@ -219,10 +228,14 @@ func (r *Replica) Receive(ctx actor.Context) {
 	case *NodeGone:
 		r.nodeGone(m.Node)
 	case *SetTarget:
-		r.target = m.Target
+		r.target, r.idle = m.Target, 0 // what steered says is of the one before
 	case *Transfer:
 		r.beginTransfer(m)
-	case tick, flush: // what they announce is read in the turn that follows
+	case *Quiesce:
+		r.quiesce = m
+	case *Suspect:
+		r.suspect(m.Node)
+	case tick, flush, *Wake: // what they announce is read in the turn that follows
 	case *actor.Started:
 		r.start(ctx)
 	case *actor.Stopping:

@@ -29,6 +29,7 @@ func (r *Replica) turn(ctx actor.Context) {
 	r.stepUnaries(ctx)
 	r.discardLate(ctx)
 	r.hurryTransfer(ctx)
+	r.heedQuiesce()
 	r.traces.endTurn()
 	r.publish()
 }
@@ -36,7 +37,15 @@ func (r *Replica) turn(ctx actor.Context) {
 // tick passes on the ticks since the last turn, at most ElectionTicks-1: a backlog would fire CheckQuorum
 // twice and depose a healthy leader.
 func (r *Replica) tick(ctx actor.Context) {
-	n := min(r.cfg.Ticks.take(), r.cfg.ElectionTicks-1)
+	n := r.cfg.Ticks.take()
+	if r.quiet {
+		r.nap(n)
+		return
+	}
+	if n > 0 && r.rest() {
+		return
+	}
+	n = min(n, r.cfg.ElectionTicks-1)
 	if r.unsynced > 0 { // before the ticks: one of them lets Raft forget who was heard of lately
 		r.stalled += n
 		r.leaveStalledDisk()

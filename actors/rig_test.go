@@ -36,6 +36,11 @@ type sent struct {
 	env *raftv1.Envelope
 }
 
+type control struct {
+	to raftcore.NodeID
+	*raftv1.Control
+}
+
 // rig is one replica (id and node 1 of members 1, 2 and 3) with a LogWriter over an in-memory log, and a
 // sender that only remembers. Nothing happens but in run.
 type rig struct {
@@ -57,6 +62,7 @@ type rig struct {
 	counters    Counters
 	core        raftcore.Counters
 	out         []sent
+	controls    []control
 	failed      []error
 	panics      []any
 }
@@ -83,7 +89,10 @@ func (m *listMachine) Bounds() (raftcore.Offset, raftcore.Offset) {
 }
 
 func (r *rig) Send(to raftcore.NodeID, env *raftv1.Envelope) { r.out = append(r.out, sent{to, env}) }
-func (r *rig) NowMillis() int64                              { return 1_700_000_000_000 + r.now }
+func (r *rig) SendControl(to raftcore.NodeID, c *raftv1.Control) {
+	r.controls = append(r.controls, control{to, c})
+}
+func (r *rig) NowMillis() int64 { return 1_700_000_000_000 + r.now }
 
 // failingKV fails from the n-th commit on.
 type failingKV struct {

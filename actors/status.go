@@ -24,7 +24,7 @@ type Status struct {
 	Bytes         int64             // of records stored, where the machine has such
 	FirstIndex    raftcore.Index    // of the Raft log
 	Stalled       bool              // a write has not been synced for an election timeout
-	Quiet         bool              // nothing has been under way for an election timeout
+	Quiet         bool              // no ticks and no heartbeats, until something happens
 	Voters        []raftcore.NodeID // ascending
 	Learners      []raftcore.NodeID // ascending
 	Failure       string
@@ -90,7 +90,7 @@ func (r *Replica) publish() {
 	if r.failure != nil {
 		s.Failure, s.Leader = r.failure.Error(), 0
 	}
-	s.FollowedTarget, s.Quiet = r.state.FollowedTarget, r.idle >= r.cfg.ElectionTicks
+	s.FollowedTarget, s.Quiet = r.state.FollowedTarget, r.quiet
 	r.showMembers(&s, last)
 	s.Target = r.target.ID
 	s.Progress, s.Waits, s.WaitsFor = r.progress, r.steered.Wait, r.steered.For

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
-	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/measure"
 )
 
@@ -122,31 +121,6 @@ func TestWhatTheDiskHasNotTakenIsInItsQueue(t *testing.T) {
 	r.run()
 	if n, b := r.counters.QueueWrites.Load(), r.counters.QueueBytes.Load(); n != 0 || b != 0 {
 		t.Errorf("%d writes of %d bytes are in the queue of an idle disk", n, b)
-	}
-}
-
-func TestAGroupIsQuietWhenNothingHasBeenUnderWayForAnElectionTimeout(t *testing.T) {
-	r := newRig(t, nil)
-	r.elect()
-	for range electionTicksDefault / 2 {
-		r.passAll(1)
-	}
-	if r.status().Quiet {
-		t.Error("quiet after half an election timeout")
-	}
-	for range electionTicksDefault {
-		r.passAll(1)
-	}
-	if st := r.status(); !st.Quiet || st.Role != raftcore.Leader {
-		t.Fatalf("not quiet: %+v", st)
-	}
-	ms, _ := proposals(t, "a")
-	r.tell(ms...)
-	r.run() // and nobody acknowledges it
-	r.ticks.add()
-	r.tell(tick{})
-	if r.run(); r.status().Quiet {
-		t.Error("quiet with an append that no follower has")
 	}
 }
 

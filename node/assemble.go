@@ -61,7 +61,7 @@ func Assemble(self store.Node, p Parts) *router.Core {
 	return router.StartCore(router.Config{
 		Replica: actors.ReplicaConfig{
 			Node: self.NodeID, Start: self.Start, Log: p.KV, Clock: p.Clock, Snapshots: p.Snapshots, Space: p.Space, Tracing: p.Tracing,
-			ElectionTicks: electionTicks, EntryBytesMax: cmp.Or(p.EntryBytesMax, entryBytesMax), CacheBytes: p.CacheBytes, ChunkBytes: p.ChunkBytes, RetentionTicks: p.RetentionTicks,
+			ElectionTicks: electionTicks, QuietTicks: quietTicks, EntryBytesMax: cmp.Or(p.EntryBytesMax, entryBytesMax), CacheBytes: p.CacheBytes, ChunkBytes: p.ChunkBytes, RetentionTicks: p.RetentionTicks,
 			Counters: p.ActorCounters, Core: p.CoreCounters, Logger: p.Logger,
 		},
 		Sender: p.Sender, Tables: router.NewTables(), Counters: p.RouterCounters,

@@ -32,6 +32,7 @@ const (
 	replaceAfterDefault    = 5 * time.Minute
 	joinAddrsMax           = 16
 	electionTicks          = 10 // ticks, and so heartbeats, per election timeout
+	quietTicks             = 20 // without anything to do until a group goes quiet
 	bootstrapNodesMax      = 5  // voters of the metadata group
 )
 

@@ -138,6 +138,10 @@ func (s *stranger) framesOfClaims() (all []hostileCase) {
 	g := uint64(hostileGroup)
 	control("a control that says the group is unknown", &raftv1.Control{Kind: raftv1.Control_KIND_GROUP_UNKNOWN, GroupId: g})
 	control("a control that says the leader's replica has failed", &raftv1.Control{Kind: raftv1.Control_KIND_REPLICA_FAILED, GroupId: g, ReplicaId: 1})
+	st := s.board(s.follower, hostileGroup)
+	control("a control that says the group goes quiet, of another term", &raftv1.Control{Kind: raftv1.Control_KIND_QUIESCE, GroupId: g, Term: st.Term + 1, Commit: uint64(st.Commit)})
+	control("a control that says the group goes quiet, of entries that are not here", &raftv1.Control{Kind: raftv1.Control_KIND_QUIESCE, GroupId: g, Term: st.Term, Commit: math.MaxUint64})
+	control("a control that says the group may not be quiet", &raftv1.Control{Kind: raftv1.Control_KIND_WAKE, GroupId: g})
 	control("a control of unknown kind", &raftv1.Control{Kind: math.MaxInt32, GroupId: math.MaxUint64})
 	return all
 }

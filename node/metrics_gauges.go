@@ -150,7 +150,7 @@ var gauges = []gaugeMetric{
 	{"replicas_leading", "Groups that this node leads.", nil, always(func(s *sight) float64 { return float64(s.leading) })},
 	{"replicas_without_leader", "Replicas here that know no leader.", nil, always(func(s *sight) float64 { return float64(s.leaderless) })},
 	{"replicas_failed", "Replicas here that have failed.", nil, always(func(s *sight) float64 { return float64(s.failed) })},
-	{"replicas_quiet", "Replicas here with nothing under way for an election timeout: no append, read, change, transfer or snapshot, and no member behind.", nil, always(func(s *sight) float64 { return float64(s.quiet) })},
+	{"replicas_quiet", "Replicas here that take no ticks and send no heartbeats, because nothing has been under way for a while: no append, read, change, transfer or snapshot, and no member behind.", nil, always(func(s *sight) float64 { return float64(s.quiet) })},
 	{"groups_under_replicated", "Groups led here with a member that was not heard of lately or lacks committed entries.", nil, always(func(s *sight) float64 { return float64(s.underReplicated) })},
 	{"groups_without_series", "Replicas here that have no group_ series of their own: a node shows those of 256.", nil, always(func(s *sight) float64 { return float64(max(0, len(s.groups)-s.n.groupSeries())) })},
 	{"replication_lag_entries", "Entries that the member furthest behind lacks, of all groups led here.", nil, always(func(s *sight) float64 { return float64(s.replicationLag) })},

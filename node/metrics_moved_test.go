@@ -180,7 +180,7 @@ func TestEveryMetricMovesWhenWhatItMeasuresHappens(t *testing.T) {
 	m := newMovement(t)
 	m.brings("traffic", m.traffic, "append_duration_seconds", "append_stage_duration_seconds", "replica_entry_appends", "replica_replication_duration_seconds",
 		"log_read_duration_seconds", "log_read_end_duration_seconds", "store_fsync_duration_seconds", "router_forwarded_total")
-	m.brings("rest", func() {}, "replicas_quiet")
+	m.brings("rest", func() {}, "replicas_quiet", "replica_quiet_starts_total")
 	m.brings("a node that was away", m.awayAndBack, "replica_snapshots_installed_total", "replica_truncations_proposed_total", "replica_log_discards_total",
 		"transport_snapshot_streams_resumed_total", "replica_snapshot_duration_seconds", "transport_losses_reported_total",
 		"transport_connections_lost_total", "transport_peer_connected", "node_start_number", "groups_under_replicated")

@@ -41,7 +41,7 @@ func (r *Router) askTransfer(ctx actor.Context, m *actors.AskTransfer) {
 }
 
 // control takes note of what a peer says about its replicas. A group unknown there, or a failed replica, is
-// what Raft already sees as silence.
+// what Raft already sees as silence, unless it is quiet itself.
 func (r *Router) control(ctx actor.Context, from raftcore.NodeID, c *raftv1.Control) {
 	switch c.GetKind() {
 	case raftv1.Control_KIND_GROUP_UNKNOWN:
@@ -51,6 +51,13 @@ func (r *Router) control(ctx actor.Context, from raftcore.NodeID, c *raftv1.Cont
 	case raftv1.Control_KIND_REPLICA_FAILED:
 		r.cfg.Counters.PeerReplicaFailed.Add(1)
 		r.peerFailed(from, raftcore.GroupID(c.GetGroupId()))
+		r.wake(ctx, from, raftcore.GroupID(c.GetGroupId()))
+	case raftv1.Control_KIND_QUIESCE:
+		if h, ok := r.groups[raftcore.GroupID(c.GetGroupId())]; ok {
+			ctx.Send(h.PID, &actors.Quiesce{From: from, Term: c.GetTerm(), Commit: raftcore.Index(c.GetCommit())})
+		}
+	case raftv1.Control_KIND_WAKE:
+		r.wake(ctx, from, raftcore.GroupID(c.GetGroupId()))
 	case raftv1.Control_KIND_TRANSFER:
 		if _, member := r.meta.Node(from); member {
 			r.askTransfer(ctx, &actors.AskTransfer{Node: r.cfg.Replica.Node, Group: raftcore.GroupID(c.GetGroupId()),

@@ -9,8 +9,8 @@ import (
 )
 
 // Every node says at each tick to every other one that it is there, on the connection that they have. Whatever
-// comes from a node says so too. It is what health, the Controller and a node's drain go by; Raft has its own
-// means and does not look at it.
+// comes from a node says so too. It is what health, the Controller, a node's drain and quiet groups go by; groups that
+// are awake have Raft's own means and do not look at it.
 
 // silenceMax is how long, in halves of an election timeout, a node may be silent and still count as alive: what
 // shows it must do so within two election timeouts.
@@ -49,11 +49,21 @@ func (l *Liveness) Alive(n raftcore.NodeID) bool {
 
 // hearing is the Router's own account of it, in ticks of its clock.
 type hearing struct {
-	now   int
-	heard map[raftcore.NodeID]int
+	now    int
+	heard  map[raftcore.NodeID]int
+	starts map[raftcore.NodeID]uint64 // start numbers in the latest frames
 }
 
-func (h *hearing) from(n raftcore.NodeID) { h.heard[n] = h.now }
+func newHearing() hearing {
+	return hearing{heard: map[raftcore.NodeID]int{}, starts: map[raftcore.NodeID]uint64{}}
+}
+
+// from takes note of a frame, and reports whether its sender has started anew since the one before.
+func (h *hearing) from(n raftcore.NodeID, start uint64) (anew bool) {
+	before, known := h.starts[n]
+	h.heard[n], h.starts[n] = h.now, start
+	return known && start != before
+}
 
 func (r *Router) tick(ctx actor.Context, m *actors.ClockTick) {
 	r.hearing.now++
@@ -68,12 +78,15 @@ func (r *Router) tick(ctx actor.Context, m *actors.ClockTick) {
 			last = r.hearing.now
 			r.hearing.heard[id] = last
 		}
-		live.silence[id] = r.hearing.now - last
+		if live.silence[id] = r.hearing.now - last; live.silence[id] == r.electionTicks() {
+			r.suspect(ctx, id)
+		}
 		r.cfg.Sender.SendControl(id, &raftv1.Control{Kind: raftv1.Control_KIND_ALIVE})
 	}
 	r.cfg.Tables.live.Store(live)
 	ctx.Send(r.clock, m)
 	r.tellSpace()
+	r.tellFailed()
 	r.report(ctx)
 	r.watch(ctx, live)
 }

@@ -120,7 +120,7 @@ func TestATransferIsAskedForOnlyByMembersOfTheCluster(t *testing.T) {
 		}
 	}, opts...))
 	rt := &Router{cfg: r.core.cfg, meta: r.core.Table().Meta, groups: map[raftcore.GroupID]*Hosted{7: {Group: 7, PID: replica}},
-		hearing: hearing{heard: map[raftcore.NodeID]int{}}, inbound: map[raftcore.GroupID]*actors.Inbound{}}
+		hearing: newHearing(), inbound: map[raftcore.GroupID]*actors.Inbound{}}
 	router := root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
 		if m, ok := ctx.Message().(*Frame); ok {
 			rt.frame(ctx, m)

@@ -20,7 +20,6 @@ import (
 // Sender takes what goes to other nodes. It may drop, and never blocks.
 type Sender interface {
 	actors.Sender
-	SendControl(to raftcore.NodeID, c *raftv1.Control)
 	// SendReport sets what a node is told next of this one; the newest counts.
 	SendReport(to raftcore.NodeID, r *raftv1.NodeReport)
 }
@@ -78,7 +77,7 @@ func Props(cfg Config) *actor.Props {
 		cfg: cfg, groups: map[raftcore.GroupID]*Hosted{}, birth: map[raftcore.GroupID]bool{}, buried: map[raftcore.GroupID]raftcore.ReplicaID{},
 		removing: map[raftcore.GroupID]*removing{}, byPID: map[string]*Hosted{},
 		meta: metadata.Empty(), inbound: map[raftcore.GroupID]*actors.Inbound{}, full: map[raftcore.NodeID]int{},
-		hearing: hearing{heard: map[raftcore.NodeID]int{}},
+		hearing: newHearing(),
 	}
 	opts := append([]actor.PropsOption{
 		actor.WithSupervisor(actors.StopAndReport(r.childFailed)), actor.WithGuardian(actors.StopAndReport(r.failed)),
@@ -155,7 +154,7 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.Replic
 	cfg.OpenMachine = func(v store.View, prefix []byte) (actors.Machine, error) { return partition.Open(v, prefix) }
 	if g == raftcore.MetadataGroup {
 		self, root := ctx.Self(), ctx.ActorSystem().Root
-		cfg.Keep = cmp.Or(r.cfg.MetadataKeep, metadataKeepDefault)
+		cfg.Keep, cfg.QuietTicks = cmp.Or(r.cfg.MetadataKeep, metadataKeepDefault), 0
 		cfg.OpenMachine = func(v store.View, prefix []byte) (actors.Machine, error) { return metadata.Open(v, prefix) }
 		cfg.OnApplied = func(m actors.Machine) {
 			root.Send(self, &MetadataApplied{m.(*metadata.Machine).State()})
@@ -191,11 +190,7 @@ func (r *Router) childFailed(child *actor.PID, reason any) {
 	r.cfg.Counters.ReplicasFailed.Add(1)
 	r.cfg.Replica.Logger.Error("replica failed", "group", h.Group, "reason", reason)
 	if s := h.Board.Load(); s != nil {
-		for _, n := range s.Voters {
-			if n != r.cfg.Replica.Node {
-				r.cfg.Sender.SendControl(n, &raftv1.Control{Kind: raftv1.Control_KIND_REPLICA_FAILED, GroupId: uint64(h.Group), ReplicaId: uint64(s.Replica)})
-			}
-		}
+		r.sayFailed(s)
 	}
 	h.Board.Fail(h.Group, r.cfg.Replica.Node, fmt.Sprint(reason))
 }

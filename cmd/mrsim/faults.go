@@ -413,11 +413,7 @@ func (w *world) pauseProcess(n *node) {
 // unleash turns the faults on.
 func (w *world) unleash() {
 	w.faulty = true
-	w.net.SetFaults(transport.Faults{
-		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
-		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax, LatePerMille: w.shape.latePerMille, LateCopyPerMille: w.shape.lateCopyPerMille, LateMax: lateMax,
-		ChunkLossPerMille: max(w.shape.lossPerMille, w.shape.snapshots.lossPerMille), ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
-	})
+	w.net.SetFaults(w.networkShape())
 	w.churn()
 	for _, n := range w.nodes {
 		if n.drift != 1 {
@@ -425,6 +421,14 @@ func (w *world) unleash() {
 		}
 	}
 	w.after(w.between(0, w.shape.pace), w.strike)
+}
+
+func (w *world) networkShape() transport.Faults {
+	return transport.Faults{
+		LossPerMille: w.shape.lossPerMille, DuplicatePerMille: w.shape.dupPerMille, Reorder: w.shape.reorder,
+		DelayMin: time.Millisecond, DelayMax: w.shape.delayMax, LatePerMille: w.shape.latePerMille, LateCopyPerMille: w.shape.lateCopyPerMille, LateMax: lateMax,
+		ChunkLossPerMille: max(w.shape.lossPerMille, w.shape.snapshots.lossPerMille), ChunkSpoilPerMille: w.shape.snapshots.spoilPerMille,
+	}
 }
 
 // isolate closes both directions between a node and all others, for good.

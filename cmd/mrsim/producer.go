@@ -78,7 +78,7 @@ func (p *producer) work() {
 	if len(p.queue) < inFlightMax {
 		p.add()
 	}
-	p.w.after(p.w.between(time.Millisecond, 30*time.Millisecond), p.work)
+	p.w.busy(p.w.between(time.Millisecond, 30*time.Millisecond), p.work)
 }
 
 func (p *producer) add() {

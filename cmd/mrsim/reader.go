@@ -33,7 +33,7 @@ func (r *reader) work() {
 	default:
 		r.read(l)
 	}
-	r.w.after(r.w.between(5*time.Millisecond, 60*time.Millisecond), r.work)
+	r.w.busy(r.w.between(5*time.Millisecond, 60*time.Millisecond), r.work)
 }
 
 // read looks at a replica as router's Read call does.

@@ -29,6 +29,7 @@ type result struct {
 	Calm      time.Duration // until everything pending had ended
 	Windows   int           // searched by porcupine
 	Truncated uint64        // log starts that moved
+	Quiet     uint64        // times that a replica went quiet
 	Violation string        `json:",omitempty"`
 }
 
@@ -42,10 +43,11 @@ func run(seed uint64, say func(string)) result {
 	w.tidy()
 	w.emptied()
 	w.minutes()
+	w.slumber()
 	w.drill()
 	windows := w.judge()
 	w.networkFaults()
-	r := result{Seed: seed, Trace: w.trace, Simulated: w.now, Acked: w.acked, Fired: w.fired, Calm: calm, Windows: windows, Truncated: w.truncated}
+	r := result{Seed: seed, Trace: w.trace, Simulated: w.now, Acked: w.acked, Fired: w.fired, Calm: calm, Windows: windows, Truncated: w.truncated, Quiet: w.counters.QuietStarts.Load()}
 	if w.broken != nil {
 		r.Violation = w.broken.String()
 	}
@@ -112,7 +114,13 @@ func (w *world) work() {
 	w.alterTopics()
 	w.deleteTopics()
 	w.after(w.between(0, w.shape.duration), func() { w.requestTopic(1+w.rnd.IntN(3), 3) })
-	w.until(w.now + w.shape.duration)
+	end := w.now + w.shape.duration
+	if w.lulls {
+		w.after(w.between(0, electionTimeout), w.lull)
+		end += 2 * lullMax
+	}
+	w.until(end)
+	w.lullUntil = 0
 }
 
 // calm heals a quorum and waits for the end of everything that is pending. Up to a minority of the nodes, so

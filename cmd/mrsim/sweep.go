@@ -22,6 +22,7 @@ type total struct {
 	calmMax   time.Duration
 	windows   uint64
 	truncated uint64 // log starts seen to move
+	quiet     uint64 // times that a replica went quiet
 	failed    []result
 }
 
@@ -35,6 +36,7 @@ func (t *total) add(r result) {
 	t.calmMax = max(t.calmMax, r.Calm)
 	t.windows += uint64(r.Windows)
 	t.truncated += r.Truncated
+	t.quiet += r.Quiet
 	if r.Violation != "" {
 		t.failed = append(t.failed, r)
 	}
@@ -45,7 +47,7 @@ func (t *total) print(out io.Writer, took time.Duration) {
 	for k, n := range t.fired {
 		fmt.Fprintf(out, "%10d %s\n", n, faultKind(k))
 	}
-	fmt.Fprintf(out, "everything pending ended at most %v after a quorum had healed; porcupine searched %d windows; logs were cut %d times\n", t.calmMax, t.windows, t.truncated)
+	fmt.Fprintf(out, "everything pending ended at most %v after a quorum had healed; porcupine searched %d windows; logs were cut %d times; replicas went quiet %d times\n", t.calmMax, t.windows, t.truncated, t.quiet)
 	faults := uint64(0)
 	for _, n := range t.fired {
 		faults += n

@@ -53,6 +53,8 @@ type world struct {
 	granted   map[int64]bool // producer ids
 	faulty    bool           // faults are drawn
 	away      *node          // what the calm does without
+	lulls     bool           // clients do nothing now and then
+	lullUntil time.Duration  // and now until then
 	acked     uint64
 	counters  actors.Counters // of all nodes
 	keeping   keeping
@@ -118,7 +120,7 @@ func newWorld(seed uint64, say func(string)) *world {
 	w.net = transport.NewInproc(w.after, func(n uint64) uint64 { return w.rnd.Uint64N(n) })
 	w.shape = drawShape(w.rnd)
 	w.shape.snapshots = drawSnapshots(seed)
-	w.keeping = w.drawKeeping()
+	w.keeping, w.lulls = w.drawKeeping(), hasLulls(seed)
 	w.tell("%v", w.shape)
 	for id := 1; id <= w.shape.nodes; id++ {
 		w.nodes = append(w.nodes, newNode(w, uint64(id)))

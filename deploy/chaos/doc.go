@@ -18,7 +18,8 @@
 //	strangers   One node is flooded in each way that deploy/flood knows, by a process of its own with the lowest priority,
 //	            beside a load on all nodes of a quarter of the rate that mrbench has just reached here: what others still get,
 //	            and what the flood costs the node.
-//	groups      1,000 groups with three replicas: time to create, memory, idle processors, restart, a node's loss.
+//	groups      1,000 groups with three replicas, or -groups: time to create, to go quiet, memory, idle processors, restart, a
+//	            node's loss while they are quiet.
 //
 // The load is `mrbench append --verify`, which reads everything back at its end and measures stops: times in which
 // something was in flight and nothing was acknowledged, of one partition or of all. Where few lines are enough,

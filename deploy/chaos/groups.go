@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	groupsMax  = 1000
-	createTime = "120s"
+	createTime    = "120s" // for one topic
+	partitionsMax = 1000   // of one topic
 )
 
-// groups makes many groups on one machine, and measures what they cost while nothing happens, how long all nodes
-// take to start again, and how long groups are without a leader when one node is killed.
+// groups makes many groups on one machine, and measures how soon they go quiet and what they cost then, how long all
+// nodes take to start again, and how long groups are without a leader when one node is killed.
 func groups(ctx context.Context, st *stage) (figures string, err error) {
 	c, err := st.newCluster(3, 0)
 	if err != nil {
@@ -27,11 +27,18 @@ func groups(ctx context.Context, st *stage) (figures string, err error) {
 		return "", err
 	}
 	began := time.Now()
-	if _, err := c.ctl(ctx, "topic", "create", "many", "--partitions", fmt.Sprint(groupsMax), "--replicas", "3", "--timeout", createTime); err != nil {
-		return "", err
+	for left := st.groups; left > 0; left -= partitionsMax {
+		if _, err := c.ctl(ctx, "topic", "create", fmt.Sprintf("many-%d", left), "--partitions", fmt.Sprint(min(left, partitionsMax)), "--replicas", "3", "--timeout", createTime); err != nil {
+			return "", err
+		}
 	}
 	created := time.Since(began)
 	progress("created in %s", seconds(created))
+	if err := c.quiet(ctx, st.groups); err != nil {
+		return "", err
+	}
+	quiet := time.Since(began) - created
+	progress("quiet after %s", seconds(quiet))
 	cores, err := c.idle(ctx, st.idle)
 	if err != nil {
 		return "", err
@@ -44,12 +51,23 @@ func groups(ctx context.Context, st *stage) (figures string, err error) {
 	if err != nil {
 		return "", err
 	}
-	led, most, err := c.ledAfterKill(ctx, groupsMax)
+	if err := c.quiet(ctx, st.groups); err != nil {
+		return "", err
+	}
+	led, most, err := c.ledAfterKill(ctx, st.groups)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d groups x 3 replicas: created in %s; %.1f KiB of memory per group and node; idle over %s: %.3f cores per node; all 3 nodes restarted and healthy after %s; "+
-		"kill -9 of a node that led %d: all led by others after %s", groupsMax, seconds(created), float64(after-before)/float64(3*groupsMax)/1024, seconds(st.idle), cores/3, seconds(restarted), most, seconds(led)), nil
+	return fmt.Sprintf("%d groups x 3 replicas: created in %s, quiet %s later; %.1f KiB of memory per group and node; idle over %s: %.3f cores per node; all 3 nodes restarted and healthy after %s; "+
+		"kill -9 of a node that led %d: all led by others after %s", st.groups, seconds(created), seconds(quiet), float64(after-before)/float64(3*st.groups)/1024, seconds(st.idle), cores/3, seconds(restarted), most, seconds(led)), nil
+}
+
+// quiet waits until all replicas of so many groups are.
+func (c *cluster) quiet(ctx context.Context, groups int) error {
+	return until(ctx, "all groups are quiet", func() (bool, error) {
+		n, err := c.sum(ctx, "multiraft_replicas_quiet", 1, 2, 3)
+		return int(n) >= 3*groups, err
+	})
 }
 
 // resident is the memory of nodes 1 to n together.

@@ -30,7 +30,7 @@ var scenarios = []scenario{
 	{"remedies", "each illness that cluster health knows, caused, named and cured as it says", remedies},
 	{"rolling", "rolling restarts with SIGTERM and with SIGKILL, in turn", rolling},
 	{"strangers", "one node flooded in every way there is, beside a normal load", strangers},
-	{"groups", "1,000 groups x 3 replicas: creation, memory, idle processors, restart, loss of a node", groups},
+	{"groups", "many groups x 3 replicas: creation, memory, idle processors, restart, loss of a node", groups},
 }
 
 // stage is what a scenario works with.
@@ -45,6 +45,7 @@ type options struct {
 	small      bool // everything in little: for tests
 	partitions int
 	pairs      int           // of rolling restarts
+	groups     int           // of the scenario with many
 	idle       time.Duration // over which idle processors are measured
 	flooding   time.Duration // by each kind of flood
 	floodNice  int           // its priority, as nice takes it
@@ -56,13 +57,14 @@ func main() {
 	flag.BoolVar(&o.keep, "keep", false, "keep data and logs")
 	flag.IntVar(&o.partitions, "partitions", 24, "partitions of the topics under load")
 	flag.IntVar(&o.pairs, "pairs", 3, "rolling restarts with each signal")
+	flag.IntVar(&o.groups, "groups", 1000, "how many groups, where many are made")
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to measure what many groups cost while nothing happens")
 	flag.DurationVar(&o.flooding, "flooding", 5*time.Second, "how long each kind of flood lasts")
 	flag.IntVar(&o.floodNice, "flood-nice", 19, "priority of floods: at 19 they get the processors that others leave, at 0 they take them from others")
 	flag.Usage = usage
 	flag.Parse()
 	chosen, err := choose(flag.Args())
-	if err != nil || o.partitions < 1 || o.pairs < 1 || o.idle <= 0 || o.flooding <= 0 {
+	if err != nil || o.partitions < 1 || o.pairs < 1 || o.groups < 1 || o.idle <= 0 || o.flooding <= 0 {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		usage()
 		os.Exit(2)

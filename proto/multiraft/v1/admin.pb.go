@@ -1656,8 +1656,8 @@ type ReplicaStatus struct {
 	FirstIndex uint64 `protobuf:"varint,51,opt,name=first_index,json=firstIndex,proto3" json:"first_index,omitempty"`
 	// A write of it has not been synced for an election timeout.
 	Stalled bool `protobuf:"varint,52,opt,name=stalled,proto3" json:"stalled,omitempty"`
-	// Nothing has been under way for an election timeout: no append, read, change, transfer or snapshot, and no member
-	// is behind.
+	// It takes no ticks and says nothing, until something happens: nothing has been under way for a while, no append,
+	// read, change, transfer or snapshot, and no member is behind.
 	Quiet bool `protobuf:"varint,80,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	// Messages in its mailbox.
 	MailboxMessages uint32 `protobuf:"varint,81,opt,name=mailbox_messages,json=mailboxMessages,proto3" json:"mailbox_messages,omitempty"`

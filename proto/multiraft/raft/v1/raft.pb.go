@@ -232,13 +232,16 @@ const (
 	Control_KIND_GROUP_UNKNOWN Control_Kind = 1
 	// The sender's replica of the group has failed and will not answer.
 	Control_KIND_REPLICA_FAILED Control_Kind = 2
-	// Reserved for groups going quiet.
+	// The group's leader goes quiet in term, with its log committed and applied up to commit. Its followers do the same,
+	// or answer KIND_WAKE.
 	Control_KIND_QUIESCE Control_Kind = 3
 	// The sender is there. Said at every tick.
 	Control_KIND_ALIVE Control_Kind = 4
 	// The group's leader, on the node addressed, is asked to hand over to replica_id (0 = the best), if it
 	// still leads in term.
 	Control_KIND_TRANSFER Control_Kind = 5
+	// The group may not be quiet: the sender's replica has been woken, or can't go quiet.
+	Control_KIND_WAKE Control_Kind = 6
 	// The sender's disk has no room for what clients append. Said again at every tick while it lasts.
 	Control_KIND_DISK_FULL Control_Kind = 50
 )
@@ -252,6 +255,7 @@ var (
 		3:  "KIND_QUIESCE",
 		4:  "KIND_ALIVE",
 		5:  "KIND_TRANSFER",
+		6:  "KIND_WAKE",
 		50: "KIND_DISK_FULL",
 	}
 	Control_Kind_value = map[string]int32{
@@ -261,6 +265,7 @@ var (
 		"KIND_QUIESCE":        3,
 		"KIND_ALIVE":          4,
 		"KIND_TRANSFER":       5,
+		"KIND_WAKE":           6,
 		"KIND_DISK_FULL":      50,
 	}
 )
@@ -2535,14 +2540,14 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
 	"\n" +
-	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"\xbd\x02\n" +
+	"conf_state\x18\x03 \x01(\v2\x1c.multiraft.raft.v1.ConfStateR\tconfState\"\xcc\x02\n" +
 	"\aControl\x123\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1f.multiraft.raft.v1.Control.KindR\x04kind\x12\x19\n" +
 	"\bgroup_id\x18\x02 \x01(\x04R\agroupId\x12\x1d\n" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x04R\treplicaId\x12\x12\n" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x16\n" +
-	"\x06commit\x18\x05 \x01(\x04R\x06commit\"\x96\x01\n" +
+	"\x06commit\x18\x05 \x01(\x04R\x06commit\"\xa5\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12KIND_GROUP_UNKNOWN\x10\x01\x12\x17\n" +
@@ -2550,7 +2555,8 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\fKIND_QUIESCE\x10\x03\x12\x0e\n" +
 	"\n" +
 	"KIND_ALIVE\x10\x04\x12\x11\n" +
-	"\rKIND_TRANSFER\x10\x05\x12\x12\n" +
+	"\rKIND_TRANSFER\x10\x05\x12\r\n" +
+	"\tKIND_WAKE\x10\x06\x12\x12\n" +
 	"\x0eKIND_DISK_FULL\x102\"a\n" +
 	"\fTraceContext\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12\x14\n" +
