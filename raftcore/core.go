@@ -36,9 +36,9 @@ type Core struct {
 	lastSure Index
 	// applied is the last entry handed out to be applied. Committed, stored, and never changed again.
 	applied Position
-	// requests are those for votes that were stepped since the last Effects, and plain is an index up to which all
-	// entries behind the commit index are known to be no membership changes; see votes.go.
-	requests map[ReplicaID]request
+	// requests is what those who have asked for votes since the last Effects say to be committed; plain is an index up
+	// to which no entry behind the commit index is a membership change. See votes.go.
+	requests map[ReplicaID]Position
 	plain    Index
 	// readRound is the highest context in a heartbeat that this leader has sent in term seen.term.
 	readRound uint64
@@ -322,12 +322,15 @@ func (c *Core) holdVotes(all []*raftpb.Message, e *Effects) []*raftpb.Message {
 func (c *Core) handedOut(e *Effects) {
 	if s := e.Append.GetSnapshot(); s != nil {
 		at := Position{Index(s.GetMetadata().GetIndex()), s.GetMetadata().GetTerm()}
-		c.handedLast, c.applied, c.plain = at.Index, at, 0
+		c.handedLast, c.applied = at.Index, at
 		c.conf = s.GetMetadata().GetConfState()
 	}
 	if n := len(e.Append.GetEntries()); n > 0 {
 		c.handedLast = Index(e.Append.GetEntries()[n-1].GetIndex())
 		c.plain = min(c.plain, Index(e.Append.GetEntries()[0].GetIndex())-1)
+	}
+	if e.LeaderChanged {
+		c.plain = 0
 	}
 	if n := len(e.Apply.GetEntries()); n > 0 {
 		last := e.Apply.GetEntries()[n-1]

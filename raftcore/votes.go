@@ -14,12 +14,6 @@ import (
 // the sender's applied position: the term of an entry that is committed but not stored yet could be read wrongly from
 // the storage, where the entry that it replaces still stands.
 
-// request is what a candidate has said of its log.
-type request struct {
-	last      Index
-	committed Position
-}
-
 func isVoteRequest(t raftpb.MessageType) bool { return t == raftpb.MsgVote || t == raftpb.MsgPreVote }
 
 func isVoteAnswer(t raftpb.MessageType) bool {
@@ -55,18 +49,8 @@ func (c *Core) contradicts(at Position) bool {
 	if at.Index > c.applied.Index {
 		return at.Term < c.applied.Term
 	}
-	own, known := c.committedTo(at.Index)
-	return known && at.Index > 0 && own.Term != at.Term
-}
-
-// committedTo returns the last position that is applied here and not behind i; false when its term is not known any
-// more. What is applied is stored and does not change.
-func (c *Core) committedTo(i Index) (Position, bool) {
-	if i >= c.applied.Index {
-		return c.applied, c.applied.Index > 0
-	}
-	term, err := c.cfg.Storage.Term(uint64(i))
-	return Position{i, term}, err == nil && term > 0
+	own, err := c.cfg.Storage.Term(uint64(at.Index))
+	return err == nil && own != at.Term // what the log does not have any more cannot be compared
 }
 
 // noteVote takes note of a vote that has been stepped; was is the role before. Requests count when they turn out to be
@@ -77,9 +61,9 @@ func (c *Core) noteVote(m *raftpb.Message, was raft.StateType) {
 	switch m.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		if c.requests == nil {
-			c.requests = make(map[ReplicaID]request)
+			c.requests = make(map[ReplicaID]Position)
 		}
-		c.requests[from] = request{Index(m.GetIndex()), committedIn(m)}
+		c.requests[from] = committedIn(m)
 	case raftpb.MsgPreVoteResp:
 		if was == raft.StatePreCandidate && m.GetReject() && c.votes(from) {
 			c.learnCommitted(committedIn(m))
@@ -97,20 +81,17 @@ func (c *Core) votes(r ReplicaID) bool {
 }
 
 // sayCommitted writes the position into the votes among the effects, and returns what the members whose requests are
-// refused in them have said. To a candidate whose log is the shorter one it says the position where that ends: the
-// candidate cannot compare what it does not have.
+// refused in them have said.
 func (c *Core) sayCommitted(e *Effects) (refused []Position) {
 	for _, all := range [][]*raftpb.Message{e.Messages, e.Append.GetResponses()} {
 		for _, m := range all {
-			at, known := c.applied, isVoteRequest(m.GetType()) && c.applied.Index > 0
-			if to := ReplicaID(m.GetTo()); isVoteAnswer(m.GetType()) && m.GetReject() && to != c.cfg.Self {
-				at, known = c.committedTo(c.requests[to].last)
-				if _, member := c.members[to]; member {
-					refused = append(refused, c.requests[to].committed)
-				}
+			refuses := isVoteAnswer(m.GetType()) && m.GetReject()
+			if !refuses && !isVoteRequest(m.GetType()) {
+				continue
 			}
-			if known {
-				m.Commit, m.RejectHint = new(uint64(at.Index)), new(at.Term)
+			m.Commit, m.RejectHint = new(uint64(c.applied.Index)), new(c.applied.Term)
+			if _, member := c.members[ReplicaID(m.GetTo())]; refuses && member {
+				refused = append(refused, c.requests[ReplicaID(m.GetTo())])
 			}
 		}
 	}

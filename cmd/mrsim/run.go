@@ -181,9 +181,6 @@ func (w *world) sendAway() *node {
 // the one that it is on the way to. A drain may have left a group with two voters.
 func (w *world) canSpare(n *node) bool {
 	for _, g := range w.groups() {
-		if !w.electable(g, n) {
-			return false
-		}
 		for _, m := range w.nodes {
 			s := m.status(g)
 			if s == nil {
