@@ -112,11 +112,12 @@ func (c *Core) learnCommitted(at Position) {
 	if st.RaftState == raft.StateLeader || uint64(at.Index) <= st.GetCommit() || at.Index > c.lastSure {
 		return
 	}
-	if own, err := c.cfg.Storage.Term(uint64(at.Index)); err != nil || own != at.Term || !c.changesMembers(Index(st.GetCommit()), at.Index) {
+	own, err := c.cfg.Storage.Term(uint64(at.Index))
+	if err != nil || own != at.Term || !c.changesMembers(Index(st.GetCommit()), at.Index) {
 		return
 	}
 	self := uint64(c.cfg.Self)
-	err := c.rn.Step(newMessage(scalars{
+	err = c.rn.Step(newMessage(scalars{
 		kind: raftpb.MsgApp, from: self, to: self, term: st.GetTerm(), index: uint64(at.Index), logTerm: at.Term, commit: uint64(at.Index),
 	}))
 	if err == nil {

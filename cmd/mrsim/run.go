@@ -102,7 +102,7 @@ func (w *world) led(r *topicRequest) bool {
 	return true
 }
 
-// work is the time of the faults. Somewhere in it another topic is wanted.
+// work is the time of the faults. Somewhere in it another topic is wanted. A parting ends it.
 func (w *world) work() {
 	if w.broken != nil {
 		return
@@ -112,7 +112,7 @@ func (w *world) work() {
 	w.alterTopics()
 	w.deleteTopics()
 	w.after(w.between(0, w.shape.duration), func() { w.requestTopic(1+w.rnd.IntN(3), 3) })
-	w.until(w.now + w.shape.duration)
+	w.await(w.shape.duration, func() bool { return w.parting.over })
 }
 
 // calm heals a quorum and waits for the end of everything that is pending. Up to a minority of the nodes, so
@@ -146,12 +146,15 @@ func (w *world) calm() time.Duration {
 
 // sendAway takes one node out of the calm, in half of the worlds: the others are a quorum without it.
 func (w *world) sendAway() *node {
-	if w.chance(500) {
+	if w.chance(500) && !w.parting.over {
 		return nil
 	}
 	n := w.nodes[w.rnd.IntN(len(w.nodes))]
 	if l := w.someLeader(); l != nil && w.chance(700) {
 		n = l
+	}
+	if w.parting.over {
+		n = w.parting.leader
 	}
 	if !w.canSpare(n) {
 		return nil
@@ -187,7 +190,7 @@ func (w *world) canSpare(n *node) bool {
 				continue
 			}
 			target, _ := m.core.Table().Meta.Target(g)
-			for _, voters := range [][]raftcore.NodeID{s.Voters, target.Nodes()} {
+			for _, voters := range [][]raftcore.NodeID{s.Voters, w.nodesOf(g, s.OutgoingIDs), target.Nodes()} {
 				if left := len(voters) - 1; slices.Contains(voters, raftcore.NodeID(n.id)) && left < len(voters)/2+1 {
 					return false
 				}
@@ -195,6 +198,13 @@ func (w *world) canSpare(n *node) bool {
 		}
 	}
 	return true
+}
+
+func (w *world) nodesOf(g raftcore.GroupID, replicas []raftcore.ReplicaID) (nodes []raftcore.NodeID) {
+	for _, r := range replicas {
+		nodes = append(nodes, raftcore.NodeID(w.lives[replicaKey{g, r}]))
+	}
+	return nodes
 }
 
 func (w *world) idle() bool { return w.pending() == "" }
