@@ -778,8 +778,8 @@ type RequestVoteResponse struct {
 	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	// The vote is granted, durably.
 	VoteGranted bool `protobuf:"varint,3,opt,name=vote_granted,json=voteGranted,proto3" json:"vote_granted,omitempty"`
-	// Not in the paper, and only without vote_granted: an entry that the replica knows to be committed, not behind the
-	// end of the candidate's log; 0 = it says nothing.
+	// Not in the paper, and only without vote_granted: an entry that the replica knows to be committed; 0 = it says
+	// nothing.
 	CommitIndex uint64 `protobuf:"varint,4,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
 	// Term of that entry.
 	CommitTerm    uint64 `protobuf:"varint,5,opt,name=commit_term,json=commitTerm,proto3" json:"commit_term,omitempty"`
