@@ -5,9 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/multiraftd/multiraftd/actors"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
@@ -44,8 +41,14 @@ func (w *world) watchParting(n *node, to uint64, env *raftv1.Envelope) {
 	}
 	switch g := raftcore.GroupID(env.GetGroupId()); env.GetType() {
 	case raftv1.MessageType_MESSAGE_TYPE_APPEND:
-		i := slices.IndexFunc(env.GetEntries(), endsJoint)
-		if i < 0 || p.index > 0 || p.rnd.IntN(2) == 0 {
+		s := n.status(g)
+		if s == nil || !s.Joint || p.index > 0 {
+			return
+		}
+		i := slices.IndexFunc(env.GetEntries(), func(e *raftv1.LogEntry) bool { // one change at a time: this one ends it
+			return e.GetType() == raftv1.EntryType_ENTRY_TYPE_CONF_CHANGE_V2 && e.GetIndex() > uint64(s.Applied)
+		})
+		if i < 0 || p.rnd.IntN(2) == 0 {
 			return
 		}
 		p.group, p.leader, p.index = g, n, env.GetEntries()[i].GetIndex()
@@ -61,12 +64,6 @@ func (w *world) watchParting(n *node, to uint64, env *raftv1.Envelope) {
 			w.cut(to, n.id, partingMax)
 		}
 	}
-}
-
-// endsJoint says whether an entry is a membership change that leaves a joint membership.
-func endsJoint(e *raftv1.LogEntry) bool {
-	var change raftpb.ConfChangeV2
-	return e.GetType() == raftv1.EntryType_ENTRY_TYPE_CONF_CHANGE_V2 && proto.Unmarshal(e.GetData(), &change) == nil && change.LeaveJoint()
 }
 
 // watchParted looks for the leader that has applied the entry: what it has sent before that still arrives.
