@@ -19,12 +19,12 @@ type bereaved struct {
 }
 
 // spared says whether a majority is there without a replica: in the membership of everyone who is left, and in the
-// last one that anybody has ever applied.
+// last one that anybody has ever applied. Who was deleted counts as there: nobody may depend on it any more.
 func (b *bereaved) spared(without ReplicaID) bool {
 	enough := func(voters []uint64) bool {
 		up := 0
 		for _, v := range voters {
-			if r := ReplicaID(v); r != without && b.nodes[r] != nil && b.core(r) != nil {
+			if r := ReplicaID(v); r != without && (b.gone[r] || b.nodes[r] != nil && b.core(r) != nil) {
 				up++
 			}
 		}
