@@ -35,6 +35,8 @@ type Status struct {
 	// FollowedTarget is the id of the latest target that a membership change was applied for. A target is settled
 	// when it is followed and the members are its own.
 	FollowedTarget uint64
+	// Told says that a majority of the members know that they are, as far as this replica, the leader, knows.
+	Told bool
 	// Progress is what the leader knew about the members at its last tick, itself included; nil elsewhere.
 	Progress []raftcore.Progress
 	// Transfer is the node to which leadership is being handed; 0 = none.
@@ -90,7 +92,7 @@ func (r *Replica) publish() {
 	if r.failure != nil {
 		s.Failure, s.Leader = r.failure.Error(), 0
 	}
-	s.FollowedTarget, s.Quiet = r.state.FollowedTarget, r.quiet
+	s.FollowedTarget, s.Told, s.Quiet = r.state.FollowedTarget, r.core.Told(), r.quiet
 	r.showMembers(&s, last)
 	s.Target = r.target.ID
 	s.Progress, s.Waits, s.WaitsFor = r.progress, r.steered.Wait, r.steered.For
@@ -123,7 +125,7 @@ func (s *Status) same(o *Status) bool {
 	return s.Role == o.Role && s.Term == o.Term && s.Leader == o.Leader && s.Last == o.Last && s.Commit == o.Commit &&
 		s.Applied == o.Applied && s.Hash == o.Hash && s.LogStart == o.LogStart && s.HighWatermark == o.HighWatermark &&
 		s.FirstIndex == o.FirstIndex && s.Quiet == o.Quiet && s.Target == o.Target && s.Stalled == o.Stalled && s.Bytes == o.Bytes &&
-		s.Failure == o.Failure && s.Joint == o.Joint && s.FollowedTarget == o.FollowedTarget && s.Transfer == o.Transfer && s.Waits == o.Waits && s.WaitsFor == o.WaitsFor &&
+		s.Failure == o.Failure && s.Joint == o.Joint && s.FollowedTarget == o.FollowedTarget && s.Told == o.Told && s.Transfer == o.Transfer && s.Waits == o.Waits && s.WaitsFor == o.WaitsFor &&
 		slices.Equal(s.VoterIDs, o.VoterIDs) && slices.Equal(s.LearnerIDs, o.LearnerIDs) &&
 		slices.Equal(s.OutgoingIDs, o.OutgoingIDs) && slices.Equal(s.Progress, o.Progress)
 }

@@ -55,6 +55,14 @@ func (s *stranger) framesOfReliability() (all []hostileCase) {
 	f.asFollower("a proposal of a membership change", func(e *raftv1.Envelope) {
 		e.Type, e.Entries = 99, []*raftv1.LogEntry{{Type: raftv1.EntryType_ENTRY_TYPE_CONF_CHANGE}}
 	})
+	f.asLeader("a refused vote that says another entry is committed", func(e *raftv1.Envelope) {
+		e.Type, e.Reject, e.Commit, e.CommitTerm = kindVoteResponse, true, uint64(s.board(s.follower, hostileGroup).Applied), e.GetTerm()+1
+		e.Term++
+	})
+	f.asLeader("a granted vote that says an entry is committed", func(e *raftv1.Envelope) {
+		e.Type, e.Commit, e.CommitTerm = kindVoteResponse, 1, 1
+	})
+	f.asLeader("a vote with a reject hint", func(e *raftv1.Envelope) { e.Type, e.RejectHint = kindVote, 1 })
 	f.asLeader("an append of term 0", func(e *raftv1.Envelope) { e.Type, e.Term, e.Index, e.LogTerm = kindAppend, 0, 1, 1 })
 	f.asLeader("an order of this node to itself", func(e *raftv1.Envelope) { e.Type = raftv1.MessageType_MESSAGE_TYPE_UNSPECIFIED })
 	return all

@@ -148,6 +148,13 @@ func (s *stranger) requestVotes() (all []hostileCase) {
 	add("index 2^64-1", func(r *raftv1.RequestVoteRequest) { r.LastLogIndex = math.MaxUint64 })
 	add("an index without a term", func(r *raftv1.RequestVoteRequest) { r.LastLogTerm = 0 })
 	add("a log term above the term", func(r *raftv1.RequestVoteRequest) { r.LastLogTerm = r.GetTerm() + 1 })
+	add("a committed entry without a term", func(r *raftv1.RequestVoteRequest) { r.CommitIndex = 1 })
+	add("a committed entry at index 2^64-1", func(r *raftv1.RequestVoteRequest) { r.CommitIndex, r.CommitTerm = math.MaxUint64, 1 })
+	add("a committed entry above the term", func(r *raftv1.RequestVoteRequest) { r.CommitIndex, r.CommitTerm = 1, r.GetTerm()+1 })
+	add("a committed entry that is another one here", func(r *raftv1.RequestVoteRequest) { r.CommitIndex, r.CommitTerm = r.GetLastLogIndex(), r.GetTerm() })
+	add("a committed entry that is not here, an older log, by transfer", func(r *raftv1.RequestVoteRequest) {
+		r.Term, r.CommitIndex, r.CommitTerm, r.LastLogIndex, r.LastLogTerm, r.LeadershipTransfer = r.GetTerm()-1, r.GetLastLogIndex()+1000, r.GetTerm()-1, 1, 1, true
+	})
 	add("a pre-vote by transfer", func(r *raftv1.RequestVoteRequest) { r.PreVote, r.LeadershipTransfer = true, true })
 	add("an older log, by transfer", func(r *raftv1.RequestVoteRequest) {
 		r.Term, r.LastLogIndex, r.LastLogTerm, r.LeadershipTransfer = r.GetTerm()-1, 1, 1, true

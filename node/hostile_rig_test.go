@@ -73,13 +73,15 @@ func startLive(t *testing.T) *live {
 	}
 	l.append()
 	l.until("the controller has recorded who votes in the metadata group, and every node has applied that", func() bool {
+		told := false
 		for _, n := range l.nodes {
 			h, ok := n.core.Table().Hosted(raftcore.MetadataGroup)
 			if !ok || h.Board.Load() == nil || h.Board.Load().FollowedTarget == 0 {
 				return false
 			}
+			told = told || h.Board.Load().Told
 		}
-		return true
+		return told
 	})
 	return l
 }

@@ -86,6 +86,9 @@ func admitShape(m *raftpb.Message, term uint64) Reason {
 			return ReasonLogTerm
 		}
 	}
+	if isVote(m.GetType()) {
+		return admitCommitted(m)
+	}
 	return admitted
 }
 
@@ -184,6 +187,9 @@ func admitAnnounced(m *raftpb.Message) Reason {
 // replica's term etcd/raft answers or drops without looking at the rest; what is newer cannot be compared
 // with this replica's leader.
 func (c *Core) admitClaim(m *raftpb.Message, st raft.BasicStatus) Reason {
+	if at := committedIn(m); isVote(m.GetType()) && at.Index > 0 && c.contradicts(at) {
+		return ReasonCommitted
+	}
 	if m.GetTerm() < st.GetTerm() {
 		return admitted
 	}

@@ -460,7 +460,7 @@ func TestCountersListEveryReasonOnce(t *testing.T) {
 		}
 		seen[name+"/"+value] += v
 	})
-	if len(seen) != 2+int(reasonCount)-1 || seen["raft_messages_refused_total/term"] != 1 || seen["raft_messages_stepped_total/"] != 3 {
+	if len(seen) != 3+int(reasonCount)-1 || seen["raft_messages_refused_total/term"] != 1 || seen["raft_messages_stepped_total/"] != 3 {
 		t.Errorf("got %v", seen)
 	}
 }

@@ -106,6 +106,7 @@ func (c *Core) FromRequestVote(req *raftv1.RequestVoteRequest) (*raftpb.Message,
 	}
 	m := newMessage(scalars{
 		kind: kind, from: from, to: to, term: req.GetTerm(), logTerm: req.GetLastLogTerm(), index: req.GetLastLogIndex(),
+		commit: req.GetCommitIndex(), rejectHint: req.GetCommitTerm(),
 	})
 	if req.GetLeadershipTransfer() {
 		m.Context = []byte(transferMark)
@@ -194,5 +195,6 @@ func RequestVoteAnswer(m, resp *raftpb.Message, term uint64) *raftv1.RequestVote
 	if granted && m.GetType() == raftpb.MsgPreVote {
 		return &raftv1.RequestVoteResponse{Term: term, VoteGranted: true}
 	}
-	return &raftv1.RequestVoteResponse{Term: resp.GetTerm(), VoteGranted: granted}
+	at := committedIn(resp)
+	return &raftv1.RequestVoteResponse{Term: resp.GetTerm(), VoteGranted: granted, CommitIndex: uint64(at.Index), CommitTerm: at.Term}
 }

@@ -167,11 +167,11 @@ func TestRequestVoteAnswersAsFigureTwoOfThePaper(t *testing.T) {
 		votedFor uint64
 	}{
 		{"a candidate that is up to date", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 4, LastLogTerm: 3}, &raftv1.RequestVoteResponse{Term: 5, VoteGranted: true}, 5, 2},
-		{"a longer log", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 3, LastLogTerm: 3}, &raftv1.RequestVoteResponse{Term: 5}, 5, 0},
-		{"a later log", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 9, LastLogTerm: 2}, &raftv1.RequestVoteResponse{Term: 5}, 5, 0},
+		{"a longer log", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 3, LastLogTerm: 3}, &raftv1.RequestVoteResponse{Term: 5, CommitIndex: 3, CommitTerm: 2}, 5, 0},
+		{"a later log", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 9, LastLogTerm: 2}, &raftv1.RequestVoteResponse{Term: 5, CommitIndex: 3, CommitTerm: 2}, 5, 0},
 		{"an earlier term", &raftv1.RequestVoteRequest{Term: 3, LastLogIndex: 9, LastLogTerm: 3}, &raftv1.RequestVoteResponse{Term: 4}, 4, 0},
 		{"a pre-vote changes nothing", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 4, LastLogTerm: 3, PreVote: true}, &raftv1.RequestVoteResponse{Term: 4, VoteGranted: true}, 4, 0},
-		{"a pre-vote that fails", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 3, LastLogTerm: 3, PreVote: true}, &raftv1.RequestVoteResponse{Term: 4}, 4, 0},
+		{"a pre-vote that fails", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 3, LastLogTerm: 3, PreVote: true}, &raftv1.RequestVoteResponse{Term: 4, CommitIndex: 3, CommitTerm: 2}, 4, 0},
 		{"by transfer", &raftv1.RequestVoteRequest{Term: 5, LastLogIndex: 4, LastLogTerm: 3, LeadershipTransfer: true}, &raftv1.RequestVoteResponse{Term: 5, VoteGranted: true}, 5, 2},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -36,6 +36,10 @@ type Core struct {
 	lastSure Index
 	// applied is the last entry handed out to be applied. Committed, stored, and never changed again.
 	applied Position
+	// requests is what those who have asked for votes since the last Effects say to be committed; plain is an index up
+	// to which no entry behind the commit index is a membership change. See votes.go.
+	requests map[ReplicaID]Position
+	plain    Index
 	// readRound is the highest context in a heartbeat that this leader has sent in term seen.term.
 	readRound uint64
 	// seen is what the last Effects told about the leader.
@@ -175,6 +179,7 @@ func (c *Core) Step(from NodeID, m *raftpb.Message) error {
 	}
 	c.cfg.Counters.Stepped.Add(1)
 	c.hear(ReplicaID(m.GetFrom()))
+	c.noteVote(m, st.RaftState)
 	return err
 }
 
@@ -246,6 +251,7 @@ func (c *Core) ReportSnapshot(r ReplicaID, done bool) {
 // Effects takes what has gathered since the last call. It returns false when there is nothing.
 func (c *Core) Effects() (Effects, bool) {
 	if c.quarantined || !c.rn.HasReady() {
+		clear(c.requests)
 		return Effects{}, false
 	}
 	rd := c.rn.Ready()
@@ -259,7 +265,11 @@ func (c *Core) Effects() (Effects, bool) {
 	for _, r := range rd.ReadStates {
 		e.ReadStates = append(e.ReadStates, ReadState{binary.BigEndian.Uint64(r.RequestCtx), Index(r.Index)})
 	}
+	refused := c.sayCommitted(&e)
 	c.handedOut(&e)
+	for _, at := range refused {
+		c.learnCommitted(at)
+	}
 	return e, true
 }
 
@@ -317,6 +327,10 @@ func (c *Core) handedOut(e *Effects) {
 	}
 	if n := len(e.Append.GetEntries()); n > 0 {
 		c.handedLast = Index(e.Append.GetEntries()[n-1].GetIndex())
+		c.plain = min(c.plain, Index(e.Append.GetEntries()[0].GetIndex())-1)
+	}
+	if e.LeaderChanged {
+		c.plain = 0
 	}
 	if n := len(e.Apply.GetEntries()); n > 0 {
 		last := e.Apply.GetEntries()[n-1]

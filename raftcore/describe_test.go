@@ -18,6 +18,7 @@ func describe(m *raftpb.Message) string {
 		if len(m.GetContext()) > 0 {
 			head += ", by transfer"
 		}
+		head += describeCommitted(m)
 	case raftpb.MsgApp:
 		head += fmt.Sprintf(", after %s %s, commit %d", at, describeEntries(m.GetEntries()), m.GetCommit())
 	case raftpb.MsgHeartbeat:
@@ -31,11 +32,19 @@ func describe(m *raftpb.Message) string {
 		return head + fmt.Sprintf(", have %d", m.GetIndex())
 	case raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
 		if m.GetReject() {
-			return head + ", no"
+			return head + ", no" + describeCommitted(m)
 		}
 		return head + ", yes"
 	}
 	return head
+}
+
+func describeCommitted(m *raftpb.Message) string {
+	at := committedIn(m)
+	if at == (Position{}) {
+		return ""
+	}
+	return fmt.Sprintf(", committed is %d/%d", at.Index, at.Term)
 }
 
 func describeRound(m *raftpb.Message) string {

@@ -53,6 +53,9 @@ func ToEnvelope(g GroupID, m *raftpb.Message) *raftv1.Envelope {
 		Term: m.GetTerm(), LogTerm: m.GetLogTerm(), Index: m.GetIndex(), Commit: m.GetCommit(),
 		Reject: m.GetReject(), RejectHint: m.GetRejectHint(), Context: m.GetContext(),
 	}
+	if isVote(m.GetType()) {
+		e.RejectHint, e.CommitTerm = 0, m.GetRejectHint() // see votes.go
+	}
 	if n := len(m.GetEntries()); n > 0 {
 		block := make([]raftv1.LogEntry, n)
 		e.Entries = make([]*raftv1.LogEntry, n)
@@ -76,9 +79,16 @@ func FromEnvelope(e *raftv1.Envelope) (*raftpb.Message, error) {
 	if !known {
 		return nil, refuse(ReasonType)
 	}
+	hint, none := e.GetRejectHint(), e.GetCommitTerm()
+	if isVote(kind) {
+		hint, none = none, hint // see votes.go
+	}
+	if none != 0 {
+		return nil, refuse(ReasonField)
+	}
 	m := newMessage(scalars{
 		kind: kind, from: e.GetFromReplica(), to: e.GetToReplica(), term: e.GetTerm(), logTerm: e.GetLogTerm(),
-		index: e.GetIndex(), commit: e.GetCommit(), reject: e.GetReject(), rejectHint: e.GetRejectHint(),
+		index: e.GetIndex(), commit: e.GetCommit(), reject: e.GetReject(), rejectHint: hint,
 	})
 	m.Context = e.GetContext()
 	if meta := e.GetSnapshot(); meta != nil {

@@ -38,9 +38,23 @@ func (h *hostility) message() *raftpb.Message {
 	if s.kind == raftpb.MsgHeartbeat && h.byte()%32 != 1 {
 		s.commit = min(s.commit, uint64(st.Last)) // else every program ends in quarantine
 	}
+	if isVote(s.kind) && h.byte()%4 != 1 {
+		h.sayCommitted(&s, st)
+	}
 	m := newMessage(s)
 	h.fill(m, st)
 	return m
+}
+
+// sayCommitted says that an entry of the replica's log is committed, or nothing.
+func (h *hostility) sayCommitted(s *scalars, st Status) {
+	s.commit, s.rejectHint = 0, 0
+	if n := h.byte() % 8; n > 1 {
+		s.commit = uint64(st.Commit) + uint64(n)/2
+		if own, err := h.net.nodes[1].log.Term(s.commit); err == nil {
+			s.rejectHint = own
+		}
+	}
 }
 
 // fill adds what is not a number, mostly to the messages that may have it.
@@ -208,6 +222,10 @@ func (h *hostility) requestVote() *raftv1.RequestVoteRequest {
 	req := &raftv1.RequestVoteRequest{
 		Header: h.header(m), Term: m.GetTerm(), CandidateId: m.GetFrom(), LastLogIndex: m.GetIndex(), LastLogTerm: m.GetLogTerm(),
 		PreVote: h.byte()%3 == 1, LeadershipTransfer: h.byte()%3 == 1,
+	}
+	if s := (scalars{}); h.byte()%2 == 0 {
+		h.sayCommitted(&s, h.core().Status())
+		req.CommitIndex, req.CommitTerm = s.commit, s.rejectHint
 	}
 	if h.rarely() {
 		req.CandidateId = h.replica()

@@ -72,7 +72,7 @@ func (c *Core) ApplyConfChange(e *raftpb.Entry) (*raftpb.ConfState, map[ReplicaI
 	if err != nil {
 		return c.conf, maps.Clone(c.members), err
 	}
-	c.steer.target = max(c.steer.target, target)
+	c.steer.target, c.steer.fresh = max(c.steer.target, target), true
 	c.conf, c.members = c.rn.ApplyConfChange(change), members
 	return c.conf, maps.Clone(members), nil
 }

@@ -62,9 +62,10 @@ func refuse(r Reason) error { return refusals[r] }
 
 // Counters count what reached the allow-lists of all cores that share them. The zero value is ready.
 type Counters struct {
-	Stepped     atomic.Uint64 // messages from peers that were admitted
-	Quarantines atomic.Uint64 // replicas that had to be quarantined
-	refused     [reasonCount]atomic.Uint64
+	Stepped        atomic.Uint64 // messages from peers that were admitted
+	Quarantines    atomic.Uint64 // replicas that had to be quarantined
+	CommitsLearned atomic.Uint64 // commits that a vote has told of, see votes.go
+	refused        [reasonCount]atomic.Uint64
 }
 
 // Refused returns how often a reason was given.
@@ -77,6 +78,7 @@ func (c *Counters) Refuse(r Reason) { c.refused[r].Add(1) }
 func (c *Counters) Each(f func(name, label, value, help string, v uint64)) {
 	f("raft_messages_stepped_total", "", "", "Raft messages from peers that were admitted.", c.Stepped.Load())
 	f("raft_quarantines_total", "", "", "Replicas whose disk went back in time.", c.Quarantines.Load())
+	f("raft_commits_learned_from_votes_total", "", "", "Elections in which a vote told a replica that a membership change is committed.", c.CommitsLearned.Load())
 	for r := admitted + 1; r < reasonCount; r++ {
 		f("raft_messages_refused_total", "reason", r.String(), "Raft messages from peers that were refused.", c.Refused(r))
 	}

@@ -16,7 +16,8 @@ import (
 //	group size=N [leader=ID]  N replicas, one of them leading (elected in term 2, unless logs are set); each input
 //	                          line sets a log from index 2: "ID term=T commit=C TERM:DATA ..."
 //	campaign ID | tick ID n=N | propose ID DATA ... | read ID CONTEXT | transfer ID to=ID | unreachable ID peer=ID
-//	inject TYPE from=ID to=ID term=T [index=I log-term=T]   a message from nowhere
+//	steer ID target=N want=(ID,...) [want-learners=(ID,...)]   the next change towards these members
+//	inject TYPE from=ID to=ID term=T [index=I log-term=T] [reject] [commit=I commit-term=T]   a message from nowhere
 //	take ID ...             take the effects once: send, hand to the disk, apply
 //	sync ID ...             the disk has finished what it was handed
 //	deliver [to=ID] [type=T]  hand over the messages under way
@@ -168,6 +169,11 @@ func (s *scenario) request(d *datadriven.TestData, c *Core) error {
 		return c.ReadIndex(s.number(d.CmdArgs[1].Key))
 	case "transfer":
 		return c.TransferLeader(s.replica(d, "to"))
+	case "steer":
+		var target uint64
+		d.ScanArgs(s.t, "target", &target)
+		_, err := c.Steer(Target{ID: target, Voters: onOwnNodes(listArg(s.t, d, "want")), Learners: onOwnNodes(listArg(s.t, d, "want-learners"))})
+		return err
 	case "unreachable":
 		c.ReportUnreachable(s.replica(d, "peer"))
 	default:
@@ -206,7 +212,10 @@ func (s *scenario) inject(d *datadriven.TestData) {
 	kind := raftpb.MessageType(raftpb.MessageType_value["Msg"+d.CmdArgs[0].Key])
 	var m scalars
 	m.kind = kind
-	for key, field := range map[string]*uint64{"from": &m.from, "to": &m.to, "term": &m.term, "index": &m.index, "log-term": &m.logTerm} {
+	m.reject = d.HasArg("reject")
+	for key, field := range map[string]*uint64{
+		"from": &m.from, "to": &m.to, "term": &m.term, "index": &m.index, "log-term": &m.logTerm, "commit": &m.commit, "commit-term": &m.rejectHint,
+	} {
 		d.MaybeScanArgs(s.t, key, field)
 	}
 	s.net.queue = append(s.net.queue, newMessage(m))

@@ -34,9 +34,10 @@ const (
 	WaitLearner             // a learner has not caught up, or is not heard of
 	WaitQuorum              // too few of the voters to be are caught up and heard of
 	WaitStale               // the group has followed a later target already
+	WaitTold                // too few of the voters know that the target is reached, see Core.Told
 )
 
-var waitNames = [...]string{"", "an earlier change", "a learner to catch up", "a majority of the voters to be", "newer metadata"}
+var waitNames = [...]string{"", "an earlier change", "a learner to catch up", "a majority of the voters to be", "newer metadata", "a majority to know of the change"}
 
 func (w Wait) String() string { return waitNames[w] }
 

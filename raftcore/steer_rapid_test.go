@@ -120,7 +120,7 @@ func (m *movers) checkPromoted(c *Core, members []Progress, change *raftpb.ConfC
 func (m *movers) settle() {
 	for _, id := range m.ids() {
 		c := m.core(id)
-		if c == nil || c.Status().Role != Leader || c.FollowedTarget() != m.target.ID || !m.target.Reached(c.ConfState()) {
+		if c == nil || c.Status().Role != Leader || c.FollowedTarget() != m.target.ID || !m.target.Reached(c.ConfState()) || !c.Told() {
 			continue
 		}
 		m.settled = m.target.members()

@@ -16,6 +16,10 @@ type steering struct {
 	until     Index
 	proposed  bool
 	handovers int // tried in this term, see Situation.Handovers
+	// told is the end of the log when this replica had applied the last change, or began to lead after that; fresh says
+	// that it is not known yet. See Told.
+	told  Index
+	fresh bool
 }
 
 // Steer takes at most one step towards t: it proposes a membership change, or says that leadership has to go
@@ -34,9 +38,27 @@ func (c *Core) Steer(t Target) (Step, error) {
 		c.steer.handovers++
 	}
 	if step.Change == nil {
+		if step == (Step{}) && len(t.Voters) > 0 && !c.Told() {
+			return Step{Wait: WaitTold}, c.tell()
+		}
 		return step, nil
 	}
 	return step, c.proposeChange(step.Change)
+}
+
+// Told says that a majority of the members in force know, durably, that they are in force. Until then nobody who has
+// left may be deleted: without this leader, nobody else could tell those who stay that it has left (see votes.go). An
+// entry that is proposed when the change is applied says so to each who stores it.
+func (c *Core) Told() bool {
+	return c.needLeader() == nil && !c.steer.fresh && c.seen.role == raft.StateLeader && c.Status().Commit > c.steer.told
+}
+
+// tell proposes an entry without content, unless there is one already that says it.
+func (c *Core) tell() error {
+	if !c.steer.fresh && c.handedLast > c.steer.told {
+		return nil
+	}
+	return c.Propose([][]byte{nil})
 }
 
 func (c *Core) situation() Situation {
@@ -72,7 +94,10 @@ func (c *Core) noteSteering(changed bool) {
 	if changed && c.seen.role == raft.StateLeader || c.steer.proposed {
 		c.steer.until = c.handedLast
 	}
-	c.steer.proposed = false
+	if changed && c.seen.role == raft.StateLeader || c.steer.fresh {
+		c.steer.told = c.handedLast
+	}
+	c.steer.proposed, c.steer.fresh = false, false
 }
 
 // FollowedTarget returns the id of the latest target that an applied membership change was made for. It is

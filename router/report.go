@@ -80,8 +80,11 @@ func (r *Router) nodeReport() *raftv1.NodeReport {
 
 func ledGroup(st *actors.Status) *raftv1.LedGroup {
 	g := &raftv1.LedGroup{
-		GroupId: uint64(st.Group), Term: st.Term, LeaderId: uint64(st.Replica), TargetId: st.FollowedTarget, Waits: st.Waits.String(),
+		GroupId: uint64(st.Group), Term: st.Term, LeaderId: uint64(st.Replica), Waits: st.Waits.String(),
 		ConfState: &raftv1.ConfState{Voters: replicaNumbers(st.VoterIDs), Learners: replicaNumbers(st.LearnerIDs), VotersOutgoing: replicaNumbers(st.OutgoingIDs)},
+	}
+	if st.Told { // else it is not settled, see raftcore.Core.Told
+		g.TargetId = st.FollowedTarget
 	}
 	for _, p := range st.Progress {
 		if p.Replica != st.Replica && !p.CaughtUp(st.Commit) {

@@ -113,9 +113,9 @@ func TestNodeStatusIsTheNodesOwnView(t *testing.T) {
 func TestARegistrationThatCanNeverBeTakenStaysOutOfTheLog(t *testing.T) {
 	n := single(t)
 	h, _ := n.core.Table().Hosted(1)
-	eventually(t, "the controller has recorded who votes", func() bool {
+	eventually(t, "the controller has recorded who votes, and that the group has heard so", func() bool {
 		b := h.Board.Load()
-		return b.FollowedTarget != 0 && b.Applied == b.Last
+		return b.FollowedTarget != 0 && b.Told && b.Applied == b.Last
 	})
 	before := h.Board.Load().Last
 	_, err := n.admin.RegisterNode(testContext(t), &multiraftv1.RegisterNodeRequest{NodeId: 5, StoreId: "s", StartNumber: 1, ClientAddr: "a:1", PeerAddr: "a:2",

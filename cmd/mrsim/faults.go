@@ -55,6 +55,7 @@ const (
 	balanced
 	staleMet
 	staleLeft
+	parted
 	faultKinds
 )
 
@@ -66,7 +67,7 @@ var faultNames = [faultKinds]string{
 	"partitions moved", "leaders handed over", "replicas deleted",
 	"snapshot streams broken", "snapshot chunks spoilt", "logs replaced by snapshots",
 	"nodes joined", "nodes drained",
-	"full disks", "appends refused by full disks", "topics deleted", "topics created again", "leaders moved for balance", "old leaders that met others than the new one", "leaders that handed over and do not hear of it",
+	"full disks", "appends refused by full disks", "topics deleted", "topics created again", "leaders moved for balance", "old leaders that met others than the new one", "leaders that handed over and do not hear of it", "changes of members that those who stay do not hear of",
 }
 
 func (k faultKind) String() string { return faultNames[k] }

@@ -47,7 +47,7 @@ var past = map[uint64]string{
 
 	1000351:     "mrsim: the time for which a leader with a stalled disk was paused counted against it",
 	1002480:     "mrsim: a replica that was deleted with its topic was missed by a leader that had not heard of it",
-	1004822:     "mrsim: a leader was taken away without whom etcd/raft elects nobody (electable.go)",
+	1004822:     "raftcore: a group elected nobody without its leader, at the end of a change of members",
 	34872116653: "mrsim: a leader was called stalled whose last entry had been synced in between",
 }
 

@@ -264,6 +264,7 @@ func (s sender) Send(to raftcore.NodeID, env *raftv1.Envelope) {
 	if s.n.alive(s.life) {
 		s.n.promises(env)
 		s.n.watchStall(env)
+		s.n.w.watchParting(s.n, uint64(to), env)
 		s.n.link.Send(uint64(to), env)
 	}
 }

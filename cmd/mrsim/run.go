@@ -104,7 +104,7 @@ func (w *world) led(r *topicRequest) bool {
 	return true
 }
 
-// work is the time of the faults. Somewhere in it another topic is wanted.
+// work is the time of the faults. Somewhere in it another topic is wanted. A parting ends it.
 func (w *world) work() {
 	if w.broken != nil {
 		return
@@ -114,12 +114,12 @@ func (w *world) work() {
 	w.alterTopics()
 	w.deleteTopics()
 	w.after(w.between(0, w.shape.duration), func() { w.requestTopic(1+w.rnd.IntN(3), 3) })
-	end := w.now + w.shape.duration
+	length := w.shape.duration
 	if w.lulls {
 		w.after(w.between(0, electionTimeout), w.lull)
-		end += 2 * lullMax
+		length += 2 * lullMax
 	}
-	w.until(end)
+	w.await(length, func() bool { return w.parting.over })
 	w.lullUntil = 0
 }
 
@@ -154,12 +154,15 @@ func (w *world) calm() time.Duration {
 
 // sendAway takes one node out of the calm, in half of the worlds: the others are a quorum without it.
 func (w *world) sendAway() *node {
-	if w.chance(500) {
+	if w.chance(500) && !w.parting.over {
 		return nil
 	}
 	n := w.nodes[w.rnd.IntN(len(w.nodes))]
 	if l := w.someLeader(); l != nil && w.chance(700) {
 		n = l
+	}
+	if w.parting.over {
+		n = w.parting.leader
 	}
 	if !w.canSpare(n) {
 		return nil
@@ -189,16 +192,13 @@ func (w *world) sendAway() *node {
 // the one that it is on the way to. A drain may have left a group with two voters.
 func (w *world) canSpare(n *node) bool {
 	for _, g := range w.groups() {
-		if !w.electable(g, n) {
-			return false
-		}
 		for _, m := range w.nodes {
 			s := m.status(g)
 			if s == nil {
 				continue
 			}
 			target, _ := m.core.Table().Meta.Target(g)
-			for _, voters := range [][]raftcore.NodeID{s.Voters, target.Nodes()} {
+			for _, voters := range [][]raftcore.NodeID{s.Voters, w.nodesOf(g, s.OutgoingIDs), target.Nodes()} {
 				if left := len(voters) - 1; slices.Contains(voters, raftcore.NodeID(n.id)) && left < len(voters)/2+1 {
 					return false
 				}
@@ -206,6 +206,13 @@ func (w *world) canSpare(n *node) bool {
 		}
 	}
 	return true
+}
+
+func (w *world) nodesOf(g raftcore.GroupID, replicas []raftcore.ReplicaID) (nodes []raftcore.NodeID) {
+	for _, r := range replicas {
+		nodes = append(nodes, raftcore.NodeID(w.lives[replicaKey{g, r}]))
+	}
+	return nodes
 }
 
 func (w *world) idle() bool { return w.pending() == "" }

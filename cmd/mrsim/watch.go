@@ -85,6 +85,7 @@ func (w *world) watchStatus(n *node, last, s *actors.Status) {
 		w.watchTruncated(n, s.Group)
 	}
 	w.watchDeposed(n, last, s)
+	w.watchParted(n, last, s)
 	if s.Role == raftcore.Candidate && (last == nil || last.Role != s.Role) {
 		w.strikeCandidate(n)
 	}

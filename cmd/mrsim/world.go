@@ -58,6 +58,7 @@ type world struct {
 	acked     uint64
 	counters  actors.Counters // of all nodes
 	keeping   keeping
+	parting   parting
 }
 
 // violation is what a world may never show.
@@ -121,6 +122,7 @@ func newWorld(seed uint64, say func(string)) *world {
 	w.shape = drawShape(w.rnd)
 	w.shape.snapshots = drawSnapshots(seed)
 	w.keeping, w.lulls = w.drawKeeping(), hasLulls(seed)
+	w.parting = drawParting(seed)
 	w.tell("%v", w.shape)
 	for id := 1; id <= w.shape.nodes; id++ {
 		w.nodes = append(w.nodes, newNode(w, uint64(id)))

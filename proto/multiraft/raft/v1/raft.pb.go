@@ -672,8 +672,13 @@ type RequestVoteRequest struct {
 	PreVote bool `protobuf:"varint,6,opt,name=pre_vote,json=preVote,proto3" json:"pre_vote,omitempty"`
 	// The leader asked the candidate to campaign: a recently heard leader is no reason to refuse.
 	LeadershipTransfer bool `protobuf:"varint,7,opt,name=leadership_transfer,json=leadershipTransfer,proto3" json:"leadership_transfer,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Not in the paper: an entry that the candidate knows to be committed; 0 = it says nothing. Who refuses, and has that
+	// very entry, learns so which members the group has.
+	CommitIndex uint64 `protobuf:"varint,8,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
+	// Term of that entry.
+	CommitTerm    uint64 `protobuf:"varint,9,opt,name=commit_term,json=commitTerm,proto3" json:"commit_term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RequestVoteRequest) Reset() {
@@ -755,6 +760,20 @@ func (x *RequestVoteRequest) GetLeadershipTransfer() bool {
 	return false
 }
 
+func (x *RequestVoteRequest) GetCommitIndex() uint64 {
+	if x != nil {
+		return x.CommitIndex
+	}
+	return 0
+}
+
+func (x *RequestVoteRequest) GetCommitTerm() uint64 {
+	if x != nil {
+		return x.CommitTerm
+	}
+	return 0
+}
+
 // RequestVoteResponse: the paper's figure 2.
 type RequestVoteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -763,7 +782,12 @@ type RequestVoteResponse struct {
 	// The replica's term.
 	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
 	// The vote is granted, durably.
-	VoteGranted   bool `protobuf:"varint,3,opt,name=vote_granted,json=voteGranted,proto3" json:"vote_granted,omitempty"`
+	VoteGranted bool `protobuf:"varint,3,opt,name=vote_granted,json=voteGranted,proto3" json:"vote_granted,omitempty"`
+	// Not in the paper, and only without vote_granted: an entry that the replica knows to be committed; 0 = it says
+	// nothing.
+	CommitIndex uint64 `protobuf:"varint,4,opt,name=commit_index,json=commitIndex,proto3" json:"commit_index,omitempty"`
+	// Term of that entry.
+	CommitTerm    uint64 `protobuf:"varint,5,opt,name=commit_term,json=commitTerm,proto3" json:"commit_term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -817,6 +841,20 @@ func (x *RequestVoteResponse) GetVoteGranted() bool {
 		return x.VoteGranted
 	}
 	return false
+}
+
+func (x *RequestVoteResponse) GetCommitIndex() uint64 {
+	if x != nil {
+		return x.CommitIndex
+	}
+	return 0
+}
+
+func (x *RequestVoteResponse) GetCommitTerm() uint64 {
+	if x != nil {
+		return x.CommitTerm
+	}
+	return 0
 }
 
 // ConfState is a group's membership as etcd/raft keeps it.
@@ -1911,7 +1949,8 @@ type Envelope struct {
 	Index uint64 `protobuf:"varint,7,opt,name=index,proto3" json:"index,omitempty"`
 	// Entries, contiguous from index + 1.
 	Entries []*LogEntry `protobuf:"bytes,8,rep,name=entries,proto3" json:"entries,omitempty"`
-	// The sender's commit index.
+	// The sender's commit index. In a vote, or the refusal of one: an entry that the sender knows to be committed; 0 = it
+	// says nothing.
 	Commit uint64 `protobuf:"varint,9,opt,name=commit,proto3" json:"commit,omitempty"`
 	// The request is refused.
 	Reject bool `protobuf:"varint,10,opt,name=reject,proto3" json:"reject,omitempty"`
@@ -1920,7 +1959,9 @@ type Envelope struct {
 	// Heartbeats: 0 or 8 bytes. Votes: empty, or exactly etcd/raft's transfer mark. Else empty.
 	Context []byte `protobuf:"bytes,12,opt,name=context,proto3" json:"context,omitempty"`
 	// Only in MESSAGE_TYPE_SNAPSHOT.
-	Snapshot      *SnapshotMetadata `protobuf:"bytes,13,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Snapshot *SnapshotMetadata `protobuf:"bytes,13,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// In a vote, or the refusal of one: term of the entry at commit.
+	CommitTerm    uint64 `protobuf:"varint,14,opt,name=commit_term,json=commitTerm,proto3" json:"commit_term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2044,6 +2085,13 @@ func (x *Envelope) GetSnapshot() *SnapshotMetadata {
 		return x.Snapshot
 	}
 	return nil
+}
+
+func (x *Envelope) GetCommitTerm() uint64 {
+	if x != nil {
+		return x.CommitTerm
+	}
+	return 0
 }
 
 // SnapshotMetadata describes a snapshot without its data.
@@ -2417,7 +2465,7 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
 	"\asuccess\x18\x03 \x01(\bR\asuccess\x12%\n" +
 	"\x0econflict_index\x18\x04 \x01(\x04R\rconflictIndex\x12#\n" +
-	"\rconflict_term\x18\x05 \x01(\x04R\fconflictTerm\"\x94\x02\n" +
+	"\rconflict_term\x18\x05 \x01(\x04R\fconflictTerm\"\xd8\x02\n" +
 	"\x12RequestVoteRequest\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.multiraft.raft.v1.HeaderR\x06header\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12!\n" +
@@ -2425,11 +2473,17 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x0elast_log_index\x18\x04 \x01(\x04R\flastLogIndex\x12\"\n" +
 	"\rlast_log_term\x18\x05 \x01(\x04R\vlastLogTerm\x12\x19\n" +
 	"\bpre_vote\x18\x06 \x01(\bR\apreVote\x12/\n" +
-	"\x13leadership_transfer\x18\a \x01(\bR\x12leadershipTransfer\"\x7f\n" +
+	"\x13leadership_transfer\x18\a \x01(\bR\x12leadershipTransfer\x12!\n" +
+	"\fcommit_index\x18\b \x01(\x04R\vcommitIndex\x12\x1f\n" +
+	"\vcommit_term\x18\t \x01(\x04R\n" +
+	"commitTerm\"\xc3\x01\n" +
 	"\x13RequestVoteResponse\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.multiraft.raft.v1.HeaderR\x06header\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12!\n" +
-	"\fvote_granted\x18\x03 \x01(\bR\vvoteGranted\"\xac\x01\n" +
+	"\fvote_granted\x18\x03 \x01(\bR\vvoteGranted\x12!\n" +
+	"\fcommit_index\x18\x04 \x01(\x04R\vcommitIndex\x12\x1f\n" +
+	"\vcommit_term\x18\x05 \x01(\x04R\n" +
+	"commitTerm\"\xac\x01\n" +
 	"\tConfState\x12\x16\n" +
 	"\x06voters\x18\x01 \x03(\x04R\x06voters\x12\x1a\n" +
 	"\blearners\x18\x02 \x03(\x04R\blearners\x12'\n" +
@@ -2518,7 +2572,7 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x16\n" +
 	"\x06commit\x18\x05 \x01(\x04R\x06commit\x12\x18\n" +
 	"\acontext\x18\x06 \x01(\fR\acontext\x12\x1a\n" +
-	"\bresponse\x18\a \x01(\bR\bresponse\"\xc3\x03\n" +
+	"\bresponse\x18\a \x01(\bR\bresponse\"\xe4\x03\n" +
 	"\bEnvelope\x12\x19\n" +
 	"\bgroup_id\x18\x01 \x01(\x04R\agroupId\x12!\n" +
 	"\ffrom_replica\x18\x02 \x01(\x04R\vfromReplica\x12\x1d\n" +
@@ -2535,7 +2589,9 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\vreject_hint\x18\v \x01(\x04R\n" +
 	"rejectHint\x12\x18\n" +
 	"\acontext\x18\f \x01(\fR\acontext\x12?\n" +
-	"\bsnapshot\x18\r \x01(\v2#.multiraft.raft.v1.SnapshotMetadataR\bsnapshot\"y\n" +
+	"\bsnapshot\x18\r \x01(\v2#.multiraft.raft.v1.SnapshotMetadataR\bsnapshot\x12\x1f\n" +
+	"\vcommit_term\x18\x0e \x01(\x04R\n" +
+	"commitTerm\"y\n" +
 	"\x10SnapshotMetadata\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12;\n" +
