@@ -316,7 +316,7 @@ func (r *Replica) end() {
 		u.Reply.Answered(UnaryAnswer{Err: ErrStopped})
 	}
 	r.unaries, r.installs = nil, nil
-	r.dropSending()
+	r.dropSending(0)
 }
 
 // refused counts a message that could not even be taken for one of Raft's.

@@ -120,13 +120,18 @@ func (r *Replica) ageSending(ticks int) {
 	}
 }
 
-// dropSending cancels all snapshots of a term that is over: Raft has forgotten them.
-func (r *Replica) dropSending() {
-	for _, s := range r.sending {
+// dropSending cancels all snapshots but those of one term: Raft has forgotten the others. A leader can have announced
+// one in the Ready that tells of its election: a follower that votes for it, and has just had a heartbeat of its
+// earlier term, answers that with an acknowledgement of nothing, which etcd/raft takes for a log to begin from.
+func (r *Replica) dropSending(but uint64) {
+	r.sending = slices.DeleteFunc(r.sending, func(s *sending) bool {
+		if s.source.term == but {
+			return false
+		}
 		s.source.cancelled.Store(true)
 		s.end(ErrSnapshotCancelled)
-	}
-	r.sending = nil
+		return true
+	})
 }
 
 // snapshotFloor returns the last index up to which the log may be truncated so that no snapshot on its way becomes

@@ -381,7 +381,7 @@ func (r *Replica) noteLeadership() {
 		r.traces.lost(ErrOutcomeUnknown)
 	}
 	r.endRounds(r.notLeader())
-	r.dropSending()
+	r.dropSending(leading)
 	r.timed, r.proposed = r.timed[:0], 0
 	r.leading = leading
 	if leading != 0 {

@@ -31,8 +31,11 @@ func (w *world) deleteTopics() {
 	})
 }
 
-// fillDoomed appends to a partition until its topic is to go.
+// fillDoomed appends to a partition until its topic is to go, or the calm has begun.
 func (w *world) fillDoomed(l *ledger) {
+	if w.still {
+		return
+	}
 	p := &producer{w: w, id: len(w.producers) + 1, log: l}
 	w.producers = append(w.producers, p)
 	w.allocate(func(id int64) {

@@ -40,6 +40,7 @@ func run(seed uint64, say func(string)) result {
 	w.work()
 	calm := w.calm()
 	w.heal()
+	w.until(max(w.now, w.planned)) // what was to happen among the faults
 	w.tidy()
 	w.emptied()
 	w.minutes()
@@ -119,6 +120,7 @@ func (w *world) work() {
 		w.after(w.between(0, electionTimeout), w.lull)
 		length += 2 * lullMax
 	}
+	w.planned = w.now + length
 	w.await(length, func() bool { return w.parting.over })
 	w.lullUntil = 0
 }
@@ -130,6 +132,7 @@ func (w *world) calm() time.Duration {
 		return 0
 	}
 	w.appease()
+	w.still = true
 	for _, n := range w.nodes {
 		n.quiet = w.now
 	}

@@ -53,6 +53,8 @@ type world struct {
 	granted   map[int64]bool // producer ids
 	faulty    bool           // faults are drawn
 	away      *node          // what the calm does without
+	planned   time.Duration  // when the faults end, if a parting does not end them before
+	still     bool           // the calm has begun
 	lulls     bool           // clients do nothing now and then
 	lullUntil time.Duration  // and now until then
 	acked     uint64
