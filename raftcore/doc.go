@@ -70,6 +70,10 @@
 // tells M, or does not, and is a candidate that nobody refuses. If M is no voter without it, those who are elect one of
 // them and do not ask M; unless one of them knows of the change, who asks M, and so tells it.
 //
+// Who has left, and may be the only one to know so beside the leader, is there to tell it for as long as it is not
+// deleted. So a target is settled only when the leader has committed an entry that it proposed after the change: each
+// who stores that knows of the change, and they are a majority (Core.Told).
+//
 // What a lying peer can do with it: have a replica commit entries of its own log that are not committed, and give up
 // a campaign for that, as often as there are changes in its tail. Either is what a peer can do who claims to lead a
 // later term; so nothing new is lost. Lies about entries that are not in the log do nothing, and those that

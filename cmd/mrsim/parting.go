@@ -66,12 +66,17 @@ func (w *world) watchParting(n *node, to uint64, env *raftv1.Envelope) {
 	}
 }
 
-// watchParted looks for the leader that has applied the entry: what it has sent before that still arrives.
+// watchParted looks for the leader that has applied the entry. What it has sent before that still arrives; in half of
+// the cases it lives on for so long that who has left could be deleted.
 func (w *world) watchParted(n *node, last, s *actors.Status) {
 	p := &w.parting
 	if p.index == 0 || n != p.leader || s.Group != p.group || last == nil || !last.Joint || s.Joint || !w.faulty {
 		return
 	}
 	w.fire(parted, "group %d: the membership %v is in force, and node %d has told nobody who stays", s.Group, s.Voters, n.id)
-	w.after(w.shape.delayMax+time.Duration(p.rnd.Int64N(int64(50*time.Millisecond))), func() { p.over = true })
+	more := 50 * time.Millisecond
+	if p.rnd.IntN(2) == 0 {
+		more = electionTimeout
+	}
+	w.after(w.shape.delayMax+time.Duration(p.rnd.Int64N(int64(more))), func() { p.over = true })
 }
