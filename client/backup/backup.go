@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,7 +43,6 @@ type Result struct {
 	Manifest *Manifest
 	Added    map[uint64]Amount // by topic id: what this run has copied
 	Notes    []string          // what somebody should know
-	WasThere bool              // it was added to an older backup
 }
 
 // Amount is how much.
@@ -113,7 +111,7 @@ func (b *run) run(ctx context.Context) (*Result, bool, error) {
 	if err != nil {
 		return nil, installed, fmt.Errorf("backup: %w", err)
 	}
-	b.result.Manifest, b.result.WasThere = m, b.old != nil
+	b.result.Manifest = m
 	return &b.result, true, nil
 }
 
@@ -223,7 +221,7 @@ func (b *run) noteGone(topics []*multiraftv1.TopicSummary) {
 		}
 	}
 	if len(gone) > 0 {
-		b.note("no longer in the cluster, what the backup has of it stays: %s", strings.Join(gone, ", "))
+		b.note("no longer in the cluster, what the backup has of it stays: %s", some(gone))
 	}
 }
 

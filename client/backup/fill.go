@@ -25,7 +25,7 @@ func (r *restore) fill(ctx context.Context, restored []Restored, largest map[uin
 	r.progress.begin("appending", total, partitions)
 	for i := range restored {
 		if err := r.fillTopic(ctx, &restored[i], largest[restored[i].Topic.ID]); err != nil {
-			return fmt.Errorf("backup: restoring %s: %w", restored[i].As, err)
+			return fmt.Errorf("restore of %s: %w", restored[i].As, err)
 		}
 	}
 	return nil

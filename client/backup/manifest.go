@@ -256,17 +256,25 @@ func (m *Manifest) choose(names []string) ([]*Topic, error) {
 	for _, name := range dedupe(names) {
 		t, ok := m.topic(name)
 		if !ok {
-			return nil, fmt.Errorf("backup: topic %s is not in it; there are: %s", name, m.names())
+			return nil, fmt.Errorf("topic %s is not in the backup; there are: %s", name, some(m.names()))
 		}
 		chosen = append(chosen, t)
 	}
 	return chosen, nil
 }
 
-func (m *Manifest) names() string {
-	var names []string
+func (m *Manifest) names() (names []string) {
 	for i := range m.Topics {
 		names = append(names, m.Topics[i].Name)
+	}
+	return names
+}
+
+// some lists the first few.
+func some(names []string) string {
+	const toldMax = 10
+	if n := len(names); n > toldMax {
+		names = append(names[:toldMax:toldMax], fmt.Sprintf("and %d more", n-toldMax))
 	}
 	return strings.Join(names, ", ")
 }

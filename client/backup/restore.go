@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/multiraftd/multiraftd/client"
@@ -82,7 +81,7 @@ func (r *restore) run(ctx context.Context) ([]Restored, error) {
 		return nil, err
 	}
 	if len(found.problems) > 0 {
-		return nil, fmt.Errorf("backup: nothing was restored: %w", errors.Join(found.problems...))
+		return nil, fmt.Errorf("restore: nothing was restored: %w", errors.Join(found.problems...))
 	}
 	ctx, stop := r.progress.watch(ctx, r.options.Timeout)
 	defer stop()
@@ -98,9 +97,9 @@ func (r *restore) mayRestore(topics []*Topic) error {
 	if as := r.options.As; as != "" {
 		switch {
 		case len(topics) != 1:
-			return fmt.Errorf("backup: another name is for one topic, and %d would be restored: choose one of %s", len(topics), r.manifest.names())
+			return fmt.Errorf("restore: another name is for one topic, and %d would be restored: choose one of %s", len(topics), some(r.manifest.names()))
 		case !validName(as):
-			return fmt.Errorf("backup: %q is no name of a topic: 1 to 249 characters of a-z A-Z 0-9 . _ -", as)
+			return fmt.Errorf("restore: %q is no name of a topic: 1 to 249 characters of a-z A-Z 0-9 . _ -", as)
 		}
 	}
 	if r.options.Renumber {
@@ -117,12 +116,8 @@ func (r *restore) mayRestore(topics []*Topic) error {
 	if len(late) == 0 {
 		return nil
 	}
-	const toldMax = 10
-	if n := len(late); n > toldMax {
-		late = append(late[:toldMax], fmt.Sprintf("and %d more", n-toldMax))
-	}
-	return fmt.Errorf("backup: %w: what came before was retired when the backup was made, and a new topic begins at 0: %s; --renumber restores them from 0 on",
-		ErrOffsets, strings.Join(late, ", "))
+	return fmt.Errorf("restore: %w: what came before was retired when the backup was made, and a new topic begins at 0: %s; --renumber restores from 0 on",
+		ErrOffsets, some(late))
 }
 
 func (r *restore) nameOf(t *Topic) string {
@@ -180,7 +175,7 @@ func (r *restore) createOne(ctx context.Context, t *Topic) (uint64, error) {
 		replicas = r.options.Replicas
 	}
 	if t.RetentionMillis > math.MaxInt64/int64(time.Millisecond) {
-		return 0, fmt.Errorf("backup: topic %s: a retention of %d ms is longer than a client can ask for", t.Name, t.RetentionMillis)
+		return 0, fmt.Errorf("restore: topic %s: a retention of %d ms is longer than a client can ask for", t.Name, t.RetentionMillis)
 	}
 	keep := client.Retention{Age: time.Duration(t.RetentionMillis) * time.Millisecond, Bytes: t.RetentionBytes}
 	// Whether its partitions have leaders already shows when they are appended to.
@@ -188,11 +183,11 @@ func (r *restore) createOne(ctx context.Context, t *Topic) (uint64, error) {
 	r.progress.moves.Add(1)
 	switch {
 	case errors.Is(err, client.TopicExists):
-		return 0, fmt.Errorf("backup: %w: delete it, or restore under another name with --topic %s --as NAME", err, t.Name)
+		return 0, fmt.Errorf("restore: %w: delete it, or restore under another name with --topic %s --as NAME", err, t.Name)
 	case errors.Is(err, client.NotEnoughNodes):
-		return 0, fmt.Errorf("backup: %w: --replicas N restores with fewer", err)
+		return 0, fmt.Errorf("restore: %w: --replicas N restores with fewer", err)
 	case err != nil:
-		return 0, fmt.Errorf("backup: %w", err)
+		return 0, fmt.Errorf("restore: %w", err)
 	}
 	return id, nil
 }
