@@ -46,12 +46,12 @@ func (s *source) batch() ([]byte, recordbatch.Info, error) {
 			if s.segment == len(s.partition.Segments) {
 				return nil, recordbatch.Info{}, io.EOF
 			}
-			open, err := openSegment(s.root, s.topic, s.partition, s.segment)
+			s.segment++ // also when it can't be opened: whoever goes on, goes on behind it
+			open, err := openSegment(s.root, s.topic, s.partition, s.segment-1)
 			if err != nil {
 				return nil, recordbatch.Info{}, err
 			}
 			s.open = open
-			s.segment++
 		}
 		b, info, err := s.open.batch()
 		if !errors.Is(err, io.EOF) {

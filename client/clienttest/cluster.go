@@ -187,6 +187,16 @@ func (c *Cluster) Truncate(name string, partition int) {
 	c.topics[name].partitions[partition].truncate()
 }
 
+// Append stores a batch directly, past all faults.
+func (c *Cluster) Append(name string, partition int, batch []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, refused := c.topics[name].partitions[partition].append(uint32(partition), batch); refused != nil {
+		return fmt.Errorf("clienttest: %s", refused.GetMessage())
+	}
+	return nil
+}
+
 // Describes is how often Describe has been called.
 func (c *Cluster) Describes() int {
 	c.mu.Lock()
