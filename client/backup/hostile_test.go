@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,8 +99,8 @@ func reseal(b []byte) []byte {
 	return b
 }
 
-// damages are what a backup may have suffered, and what is said of it.
-func damages(t *testing.T) map[string]func(v *victim) {
+// fileDamages are what segments may have suffered, and what is said of it. Spaces at the end tell keys apart.
+func fileDamages(t *testing.T) map[string]func(v *victim) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	if err := os.WriteFile(outside, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
@@ -120,7 +121,23 @@ func damages(t *testing.T) map[string]func(v *victim) {
 			v.must(os.Remove(v.path(segmentA0)))
 			v.must(syscall.Mkfifo(v.path(segmentA0), 0o600))
 		},
-		"manifest says ":                      func(v *victim) { v.segment(func([]byte) []byte { return []byte(tree(v.T, v.dir)["/"+segmentB0]) }) },
+		"manifest says ": func(v *victim) { v.segment(func([]byte) []byte { return []byte(tree(v.T, v.dir)["/"+segmentB0]) }) },
+		// The manifest agrees, so it was no accident.
+		"at byte 0: a batch of 2147483659":   func(v *victim) { v.sealed(put32(8, 1<<31-1)) },
+		"at byte 0: a batch of -2147483636":  func(v *victim) { v.sealed(put32(8, 1<<31)) },
+		"at byte 0: a batch of 12 bytes":     func(v *victim) { v.sealed(put32(8, 0)) },
+		"at byte 0: 5 bytes are no batch":    func(v *victim) { v.sealed(func(b []byte) []byte { return b[:5] }) },
+		"malformed: record count":            func(v *victim) { v.sealed(put32(57, 1<<31-1)) },
+		"malformed: attributes":              func(v *victim) { v.sealed(flip(21)) },
+		"malformed: producer id":             func(v *victim) { v.sealed(put32(43, 1<<31)) },
+		"malformed: records: record 0 does":  func(v *victim) { v.sealed(func(b []byte) []byte { b[61] = 0; return reseal(b) }) },
+		"0: 1 records from offset 512 where": func(v *victim) { v.sealed(func(b []byte) []byte { b[6] = 2; return b }) },
+	}
+}
+
+// manifestDamages are what the manifest may have suffered.
+func manifestDamages() map[string]func(v *victim) {
+	return map[string]func(v *victim){
 		manifestName + ": its checksum":       func(v *victim) { v.raw(replace(`"replicas": 3`, `"replicas": 1`)) },
 		manifestName + ": its checksum does":  func(v *victim) { v.raw(replace(`"checksum": "`, `"checksum": "0`)) },
 		manifestName + ": it is not in":       func(v *victim) { v.raw(replace(`"version": 1`, `"version":  1`)) },
@@ -160,16 +177,6 @@ func damages(t *testing.T) map[string]func(v *victim) {
 		"where 311 to 311 must be": func(v *victim) {
 			v.manifest(func(m *Manifest) { a0(m).End, m.Topics[0].Partitions[0].End = 312, 312 })
 		},
-		// The manifest agrees, so it was no accident.
-		"at byte 0: a batch of 2147483659":   func(v *victim) { v.sealed(put32(8, 1<<31-1)) },
-		"at byte 0: a batch of -2147483636":  func(v *victim) { v.sealed(put32(8, 1<<31)) },
-		"at byte 0: a batch of 12 bytes":     func(v *victim) { v.sealed(put32(8, 0)) },
-		"at byte 0: 5 bytes are no batch":    func(v *victim) { v.sealed(func(b []byte) []byte { return b[:5] }) },
-		"malformed: record count":            func(v *victim) { v.sealed(put32(57, 1<<31-1)) },
-		"malformed: attributes":              func(v *victim) { v.sealed(flip(21)) },
-		"malformed: producer id":             func(v *victim) { v.sealed(put32(43, 1<<31)) },
-		"malformed: records: record 0 does":  func(v *victim) { v.sealed(func(b []byte) []byte { b[61] = 0; return reseal(b) }) },
-		"0: 1 records from offset 512 where": func(v *victim) { v.sealed(func(b []byte) []byte { b[6] = 2; return b }) },
 	}
 }
 
@@ -185,7 +192,9 @@ func replace(old, with string) func(b []byte) []byte {
 
 func TestADamagedBackupIsFoundAndNotRestored(t *testing.T) {
 	from, to := filled(t), newRig(t)
-	for says, damage := range damages(t) {
+	damages := fileDamages(t)
+	maps.Copy(damages, manifestDamages())
+	for says, damage := range damages {
 		t.Run(says, func(t *testing.T) {
 			v := newVictim(t, from)
 			damage(v)
