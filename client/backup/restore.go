@@ -49,8 +49,8 @@ type Renumbered struct {
 
 // Restore checks a backup and appends what is in it to new topics. Nothing is created before all has been checked, and
 // before it is known that no name is taken. A restore that was cut short is taken up by the same call; one that came
-// to its end finds nothing to do. errors.Is tells ErrDamaged, ErrOffsets, ErrForeign, ErrStalled, client.TopicExists
-// and the other reasons of the client.
+// to its end finds nothing to do. With an error comes what has been created all the same. errors.Is tells ErrDamaged,
+// ErrOffsets, ErrForeign, ErrStalled, client.TopicExists and the other reasons of the client.
 func Restore(ctx context.Context, c *client.Client, o RestoreOptions) ([]Restored, error) {
 	a, err := openArchive(o.Dir, o.Progress)
 	if err != nil {
@@ -87,7 +87,7 @@ func (r *restore) run(ctx context.Context) ([]Restored, error) {
 	defer stop()
 	restored, err := r.create(ctx, topics)
 	if err != nil {
-		return nil, causeOf(ctx, err)
+		return restored, causeOf(ctx, err)
 	}
 	return restored, causeOf(ctx, r.fill(ctx, restored, found.largest))
 }

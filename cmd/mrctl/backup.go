@@ -29,6 +29,7 @@ interrupted, what it wrote is removed, and an older backup in DIR stays what it 
 				return err
 			}
 			var progress backup.Progress
+			began := time.Now()
 			done := showProgress(cmd.ErrOrStderr(), &progress)
 			res, err := backup.Backup(cmd.Context(), c, backup.Options{Dir: args[0], Topics: topics, Incremental: incremental,
 				Timeout: o.timeout, Progress: &progress})
@@ -36,6 +37,7 @@ interrupted, what it wrote is removed, and an older backup in DIR stays what it 
 			if err = errors.Join(err, c.Close()); err != nil {
 				return err
 			}
+			saySpeed(cmd.ErrOrStderr(), "backed up", progress.State(), began)
 			return printBackup(o, cmd, args[0], res)
 		},
 	}
@@ -192,4 +194,10 @@ func doneText(s backup.State) string {
 		return fmt.Sprintf("%.1f of %.1f MB", float64(s.Bytes)/1e6, float64(s.BytesTotal)/1e6)
 	}
 	return fmt.Sprintf("%.1f MB", float64(s.Bytes)/1e6)
+}
+
+// saySpeed sums up what is done.
+func saySpeed(out io.Writer, what string, s backup.State, began time.Time) {
+	took := time.Since(began)
+	fmt.Fprintf(out, "%s %d records, %.1f MB, in %v: %.1f MB/s\n", what, s.Records, float64(s.Bytes)/1e6, took.Round(time.Millisecond), float64(s.Bytes)/1e6/took.Seconds())
 }

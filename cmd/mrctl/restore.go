@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,7 @@ goes on with the same command.`,
 				return err
 			}
 			var progress backup.Progress
+			began := time.Now()
 			done := showProgress(cmd.ErrOrStderr(), &progress)
 			r.Dir, r.Timeout, r.Progress = args[0], o.timeout, &progress
 			restored, err := backup.Restore(cmd.Context(), c, r)
@@ -45,6 +47,7 @@ goes on with the same command.`,
 				sayUnfinished(cmd.ErrOrStderr(), restored)
 				return err
 			}
+			saySpeed(cmd.ErrOrStderr(), "restored", progress.State(), began)
 			return printRestored(o, cmd, restored)
 		},
 	}
