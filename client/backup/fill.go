@@ -65,7 +65,26 @@ func (r *restore) fillTopic(ctx context.Context, to *Restored, largest int) erro
 			return err
 		}
 	}
-	return l.complete()
+	return errors.Join(l.complete(), r.nothingBehind(ctx, l))
+}
+
+// nothingBehind asks once more for the ends: what an earlier restore had sent before it was killed, or somebody else
+// meanwhile, may have come behind the last record.
+func (r *restore) nothingBehind(ctx context.Context, l *ledger) error {
+	ask, cancel := withTimeout(ctx, r.options.Timeout)
+	defer cancel()
+	desc, err := r.client.Describe(ask, l.to.As, true)
+	if err != nil {
+		return err
+	}
+	for _, p := range desc.GetPartitions() {
+		// -1 = no leader to ask just now: all that was sent to it has been acknowledged where it belongs.
+		if end := l.ends[p.GetPartition()]; p.GetHighWatermark() > end {
+			return fmt.Errorf("partition %d: %w: it ends at offset %d, and in the backup at %d: something else appends to the topic; delete it, and restore while nothing does",
+				p.GetPartition(), ErrForeign, p.GetHighWatermark(), end)
+		}
+	}
+	return nil
 }
 
 // fillPartition compares what is there and appends the rest.

@@ -247,6 +247,21 @@ func TestSomebodyElsesAppendsAreNoticedByTheOffsets(t *testing.T) {
 	wantError(t, err, ErrForeign, "something else appends")
 }
 
+func TestWhatComesBehindTheLastRecordIsNoticed(t *testing.T) {
+	from, to := newRig(t), newRig(t)
+	from.cluster.CreateTopic("a", 1)
+	from.append("a", 0, 10)
+	dir := fresh(t)
+	from.backup(dir)
+	r, restored := to.begin(dir, "a")
+	to.must(r.fill(to.ctx(), restored, nil))
+	late := newLedger(&restored[0], &Progress{})
+	late.begin(0, 10, 0)
+	to.must(r.nothingBehind(to.ctx(), late))
+	to.append("a", 0, 1)
+	wantError(t, r.nothingBehind(to.ctx(), late), ErrForeign, "it ends at offset 11, and in the backup at 10")
+}
+
 func TestOffsetsThatCannotBeKeptAreRefusedUnlessToldOtherwise(t *testing.T) {
 	from, to := filled(t), newRig(t)
 	from.cluster.Truncate("a", 0)

@@ -136,7 +136,7 @@ func newBackupVerify(o *options) *cobra.Command {
 				}
 			})
 			if err == nil && !v.OK {
-				err = fmt.Errorf("%s: %w: %d problems", args[0], backup.ErrDamaged, len(problems))
+				err = fmt.Errorf("%s: %w: problems: %d", args[0], backup.ErrDamaged, len(problems))
 			}
 			return err
 		},

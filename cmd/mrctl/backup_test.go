@@ -80,7 +80,7 @@ func TestBackupsAsJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := c.run(nil, "backup", "verify", dir, "-o", "json")
-	if r.code != exitFailed || !strings.HasPrefix(r.stdout, `{"ok":false,"problems":["the backup is damaged: topic-`) || !strings.Contains(r.stderr, "1 problems") {
+	if r.code != exitFailed || !strings.HasPrefix(r.stdout, `{"ok":false,"problems":["the backup is damaged: topic-`) || !strings.Contains(r.stderr, "problems: 1") {
 		t.Errorf("%+v", r)
 	}
 }
