@@ -81,6 +81,8 @@ type batch struct {
 	chunk   []byte // the records' bytes go here
 	bytes   int    // what it counts against the buffer
 
+	whole       bool   // AppendBatch brought it, encoded: its records are not ours to take apart
+	raw         []byte // a whole batch before it is frozen
 	encoded     []byte
 	via         courier // in flight on it; nil = waiting or settled
 	request     uint64  // of that attempt
@@ -133,6 +135,11 @@ func (b *batch) copy(data []byte) []byte {
 
 // freeze encodes the batch under p.
 func (b *batch) freeze(p recordbatch.Producer) error {
+	if b.whole {
+		recordbatch.SetProducer(b.raw, p)
+		b.encoded, b.raw = b.raw, nil
+		return nil
+	}
 	encoded, err := recordbatch.Encode(nil, p, b.records)
 	if err != nil {
 		return err
@@ -143,6 +150,10 @@ func (b *batch) freeze(p recordbatch.Producer) error {
 
 // thaw undoes freeze: a batch that was never stored may get another producer id and sequence.
 func (b *batch) thaw() error {
+	if b.whole {
+		b.raw, b.encoded = b.encoded, nil
+		return nil
+	}
 	records, err := recordbatch.Decode(b.encoded)
 	if err != nil {
 		return err
@@ -153,7 +164,7 @@ func (b *batch) thaw() error {
 
 func (b *batch) settle(r Receipt, err error) {
 	b.ack.Receipt, b.ack.Err, b.settled = r, err, true
-	b.records, b.chunk, b.encoded = nil, nil, nil
+	b.records, b.chunk, b.raw, b.encoded = nil, nil, nil, nil
 	if b.span != nil {
 		endAppend(b.span, r, err)
 	}

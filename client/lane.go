@@ -49,11 +49,18 @@ func (l *lane) close(now time.Time) {
 	if l.open == nil {
 		return
 	}
+	b := l.open
+	l.open, l.flushing = nil, false
+	l.enqueue(b, now)
+}
+
+// enqueue adds a closed batch behind all that came before it.
+func (l *lane) enqueue(b *batch, now time.Time) {
+	l.close(now)
 	if len(l.queue) == 0 {
 		l.headSince = now
 	}
-	l.queue = append(l.queue, l.open)
-	l.open, l.flushing = nil, false
+	l.queue = append(l.queue, b)
 }
 
 // due says whether the open batch should go now. It waits on while the window is full: it can only grow.

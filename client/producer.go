@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,6 +101,9 @@ func (c *Client) newProducerID(ctx context.Context) (recordbatch.Producer, error
 	return recordbatch.Producer{ID: resp.GetProducerId(), Epoch: int16(resp.GetEpoch())}, nil
 }
 
+// TopicID is the id of the topic: another topic under its name has another one.
+func (p *Producer) TopicID() uint64 { return p.id }
+
 // Partitions is how many partitions the topic has.
 func (p *Producer) Partitions() int { return len(p.lanes) }
 
@@ -110,8 +114,10 @@ func (p *Producer) RecordBytesMax() int { return p.recordBytesMax }
 // the buffer is full. It copies r. A timestamp of 0 becomes the time of the call. An error means that r was
 // not taken in; what happens later is told by the Ticket, OnAck and Flush.
 func (p *Producer) Append(ctx context.Context, partition int, r Record) (Ticket, error) {
-	if partition != AnyPartition && (partition < 0 || partition >= len(p.lanes)) {
-		return Ticket{}, refuse(UnknownPartition, codes.NotFound, "topic %s has partitions 0 to %d, not %d", p.topic, len(p.lanes)-1, partition)
+	if partition != AnyPartition {
+		if err := p.checkPartition(partition); err != nil {
+			return Ticket{}, err
+		}
 	}
 	if n := r.Bytes(); n > p.recordBytesMax {
 		return Ticket{}, refuse(RecordTooLarge, codes.InvalidArgument, "a record of %d bytes, the limit is %d", n, p.recordBytesMax)
@@ -127,6 +133,39 @@ func (p *Producer) Append(ctx context.Context, partition int, r Record) (Ticket,
 		r.TimestampMillis = now.UnixMilli()
 	}
 	return p.put(p.choose(partition, r.Key, bytes), r, bytes, now), nil
+}
+
+// AppendBatch takes in a record batch as it came from Reader.NextBatch or as recordbatch.Encode made it, to be stored
+// as one batch, after what was appended to its partition before. Base offset and producer are not part of it: it gets
+// those of here. The records, with their timestamps, stay as they are. Blocking, copying and errors as in Append; that
+// a record is too large is for the node to say.
+func (p *Producer) AppendBatch(ctx context.Context, partition int, encoded []byte) (Ticket, error) {
+	if err := p.checkPartition(partition); err != nil {
+		return Ticket{}, err
+	}
+	info, err := recordbatch.Check(encoded)
+	if err != nil {
+		return Ticket{}, refuse(InvalidBatch, codes.InvalidArgument, "%v", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.reserve(ctx, len(encoded)); err != nil {
+		return Ticket{}, err
+	}
+	now := time.Now()
+	l := p.lanes[partition]
+	b := newBatch(l, now)
+	b.whole, b.raw, b.bytes, b.ack.Records = true, slices.Clone(encoded), len(encoded), info.Count
+	l.enqueue(b, now)
+	p.move(l, now)
+	return Ticket{batch: b}, nil
+}
+
+func (p *Producer) checkPartition(partition int) error {
+	if partition < 0 || partition >= len(p.lanes) {
+		return refuse(UnknownPartition, codes.NotFound, "topic %s has partitions 0 to %d, not %d", p.topic, len(p.lanes)-1, partition)
+	}
+	return nil
 }
 
 func refuse(reason Reason, code codes.Code, format string, args ...any) *Error {

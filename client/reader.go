@@ -105,6 +105,26 @@ func (c *Client) NewReader(ctx context.Context, topic string, cfg ReadConfig) (*
 		leader: desc.GetPartitions()[cfg.Partition].GetLeader(), cancel: func() {}}, nil
 }
 
+// TopicID is the id of the topic that is read: another topic under its name has another one.
+func (r *Reader) TopicID() uint64 { return r.id }
+
+// Offset is the offset after the last record or batch that was returned; 0 before the first call of Next or NextBatch.
+func (r *Reader) Offset() int64 { return r.next - int64(r.Buffered()) }
+
+// NextBatch returns the next record batch as it is stored, with its base offset, io.EOF at the end. The first may
+// begin before the offset that was asked for, the last may go past the end. What is said of Next's records and errors
+// holds for it too. Use Next or NextBatch on a Reader, not both.
+func (r *Reader) NextBatch(ctx context.Context) ([]byte, error) {
+	var whole []byte
+	err := r.advance(ctx, func(batch []byte) (taken bool, err error) {
+		if taken, err = r.pass(batch); taken {
+			whole = batch
+		}
+		return taken, err
+	})
+	return whole, err
+}
+
 // Next returns the next record, io.EOF at the end. The record is valid for good. An error is final, but for
 // that of ctx: a Reader can be used again after its call was cut short.
 func (r *Reader) Next(ctx context.Context) (Record, error) {
@@ -146,15 +166,24 @@ func (r *Reader) Close() error {
 
 // fill makes at least one record available, or says why not.
 func (r *Reader) fill(ctx context.Context) error {
+	return r.advance(ctx, func(batch []byte) (bool, error) {
+		err := r.decode(batch)
+		return len(r.records) > 0, err
+	})
+}
+
+// advance hands batches to take until that has one to return, or says why there is none.
+func (r *Reader) advance(ctx context.Context, take func(batch []byte) (bool, error)) error {
 	for r.err == nil {
 		if len(r.batches) > 0 {
 			batch := r.batches[0]
 			r.batches = r.batches[1:]
-			if err := r.decode(batch); err != nil {
+			taken, err := take(batch)
+			if err != nil {
 				r.err = err
 				break
 			}
-			if len(r.records) > 0 {
+			if taken {
 				return nil
 			}
 			continue
@@ -175,10 +204,10 @@ func (r *Reader) fill(ctx context.Context) error {
 func (r *Reader) decode(batch []byte) error {
 	records, err := recordbatch.Decode(batch)
 	if err != nil {
-		return fmt.Errorf("read %s/%d at offset %d: %w", r.topic, r.cfg.Partition, r.next, err)
+		return r.unreadable(err)
 	}
 	if base := records[0].Offset; base > r.next {
-		return fmt.Errorf("read %s/%d: %w: offset %d follows %d", r.topic, r.cfg.Partition, ErrGap, base, r.next-1)
+		return r.gap(base)
 	}
 	skip := min(r.next-records[0].Offset, int64(len(records)))
 	records = records[skip:]
@@ -188,6 +217,30 @@ func (r *Reader) decode(batch []byte) error {
 	r.records, r.at, r.decoded = records, 0, true
 	r.next += int64(len(records))
 	return nil
+}
+
+// pass checks a batch and goes past it; taken = it has records that were not passed before.
+func (r *Reader) pass(batch []byte) (taken bool, err error) {
+	info, err := recordbatch.Check(batch)
+	if err != nil {
+		return false, r.unreadable(err)
+	}
+	if info.BaseOffset > r.next {
+		return false, r.gap(info.BaseOffset)
+	}
+	if end := info.BaseOffset + int64(info.Count); end > r.next {
+		r.next, r.decoded = end, true
+		return true, nil
+	}
+	return false, nil
+}
+
+func (r *Reader) unreadable(err error) error {
+	return fmt.Errorf("read %s/%d at offset %d: %w", r.topic, r.cfg.Partition, r.next, err)
+}
+
+func (r *Reader) gap(base int64) error {
+	return fmt.Errorf("read %s/%d: %w: offset %d follows %d", r.topic, r.cfg.Partition, ErrGap, base, r.next-1)
 }
 
 // receive takes one response, from a new stream if need be. It returns an error only to be passed on.

@@ -39,11 +39,20 @@ func (c *Client) CreateTopic(ctx context.Context, name string, partitions, repli
 // CreateTopicWith creates a topic. It is retried under one request id, so that it is created once: TopicExists
 // means another caller's topic. ready = false says that some partition has no leader yet.
 func (c *Client) CreateTopicWith(ctx context.Context, name string, partitions, replicas uint32, keep Retention) (id uint64, ready bool, err error) {
-	requestID := make([]byte, 16)
-	if _, err := rand.Read(requestID); err != nil {
+	var requestID [RequestIDBytes]byte
+	if _, err := rand.Read(requestID[:]); err != nil {
 		return 0, false, fmt.Errorf("client: request id: %w", err)
 	}
-	req := &multiraftv1.CreateTopicRequest{Name: name, Partitions: partitions, Replicas: replicas, RequestId: requestID, Retention: keep.proto()}
+	return c.CreateTopicAs(ctx, requestID, name, partitions, replicas, keep)
+}
+
+// RequestIDBytes is the size of a request id.
+const RequestIDBytes = 16
+
+// CreateTopicAs is CreateTopicWith under a request id of the caller's: the topic that was created under it before, if
+// it is still there, whoever asked, or a new one.
+func (c *Client) CreateTopicAs(ctx context.Context, requestID [RequestIDBytes]byte, name string, partitions, replicas uint32, keep Retention) (id uint64, ready bool, err error) {
+	req := &multiraftv1.CreateTopicRequest{Name: name, Partitions: partitions, Replicas: replicas, RequestId: requestID[:], Retention: keep.proto()}
 	var resp *multiraftv1.CreateTopicResponse
 	err = c.do(ctx, request{op: "create topic " + name, timeout: createTimeout, call: func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 		resp, err = multiraftv1.NewAdminServiceClient(conn).CreateTopic(ctx, req)

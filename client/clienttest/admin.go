@@ -90,7 +90,7 @@ func (s *adminService) ListTopics(context.Context, *multiraftv1.ListTopicsReques
 func (s *adminService) ClusterStatus(context.Context, *multiraftv1.ClusterStatusRequest) (*multiraftv1.ClusterStatusResponse, error) {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
-	resp := &multiraftv1.ClusterStatusResponse{ClusterId: "6f1b0a52-6f0d-4d5e-9d6c-000000000001", MetadataLeader: 1, Groups: 1}
+	resp := &multiraftv1.ClusterStatusResponse{ClusterId: s.c.id, MetadataLeader: 1, Groups: 1}
 	for _, n := range s.c.nodes {
 		resp.Nodes = append(resp.Nodes, &multiraftv1.NodeInfo{NodeId: n.id, ClientAddr: n.addr, PeerAddr: n.addr, Alive: n.server != nil, Replicas: 1})
 	}

@@ -11,6 +11,9 @@ import (
 	"github.com/multiraftd/multiraftd/proto/recordbatch"
 )
 
+// clusterID is that of every cluster, until SetID.
+const clusterID = "6f1b0a52-6f0d-4d5e-9d6c-000000000001"
+
 // messageBytesMax is above any batch.
 const messageBytesMax = 64 << 20
 
@@ -52,6 +55,7 @@ type Cluster struct {
 	created    uint64            // topics, deleted ones too
 	recordsMax uint32
 	describes  int
+	id         string
 }
 
 type topic struct {
@@ -69,7 +73,7 @@ type node struct {
 
 // Start starts nodes 1 to n.
 func Start(n int) (*Cluster, error) {
-	c := &Cluster{topics: make(map[string]*topic), creates: make(map[string]uint64), recordsMax: 4 << 20}
+	c := &Cluster{topics: make(map[string]*topic), creates: make(map[string]uint64), recordsMax: 4 << 20, id: clusterID}
 	for i := range n {
 		c.nodes = append(c.nodes, &node{id: uint64(i + 1), addr: "127.0.0.1:0"})
 		if err := c.StartNode(uint64(i + 1)); err != nil {
@@ -169,6 +173,30 @@ func (c *Cluster) SetRecordBytesMax(n uint32) {
 	c.recordsMax = n
 }
 
+// SetID gives the cluster another id.
+func (c *Cluster) SetID(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.id = id
+}
+
+// Truncate drops the first batch of a partition, as retention does.
+func (c *Cluster) Truncate(name string, partition int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.topics[name].partitions[partition].truncate()
+}
+
+// Append stores a batch directly, past all faults.
+func (c *Cluster) Append(name string, partition int, batch []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, refused := c.topics[name].partitions[partition].append(uint32(partition), batch); refused != nil {
+		return fmt.Errorf("clienttest: %s", refused.GetMessage())
+	}
+	return nil
+}
+
 // Describes is how often Describe has been called.
 func (c *Cluster) Describes() int {
 	c.mu.Lock()
@@ -206,6 +234,11 @@ func (c *Cluster) delete(name string) {
 		p.gone = true
 		close(p.grown)
 		p.grown = make(chan struct{})
+	}
+	for request, id := range c.creates {
+		if id == c.topics[name].id {
+			delete(c.creates, request)
+		}
 	}
 	delete(c.topics, name)
 }

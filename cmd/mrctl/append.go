@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	progressInterval = time.Second
-	appendLinger     = 5 * time.Millisecond
+	appendLinger = 5 * time.Millisecond
 	// receiptsInterval bounds how late a receipt is printed when more of them keep coming.
 	receiptsInterval = 10 * time.Millisecond
 )
@@ -117,7 +116,7 @@ func (a *appendOptions) produce(ctx context.Context, c *client.Client, stdin io.
 	if err != nil {
 		return err
 	}
-	stopProgress := t.progress()
+	stopProgress := repeat(progressInterval, t.report)
 	err = a.feed(ctx, p, newLines(stdin, p.RecordBytesMax()))
 	// What has been taken in is delivered even when a later line cannot be: DeliveryTimeout ends this. After
 	// an interruption or a failure nothing is waited for.
@@ -271,26 +270,7 @@ func (t *tally) result() error {
 	return t.err
 }
 
-// progress prints how far it is while it runs, and receipts that nothing pushed out. The function that it
-// returns ends it.
-func (t *tally) progress() (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(progressInterval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				t.report()
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() { close(done); <-ended }
-}
-
+// report prints how far it is, and receipts that nothing pushed out.
 func (t *tally) report() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

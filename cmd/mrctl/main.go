@@ -56,7 +56,8 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	o.bind(root.PersistentFlags())
-	root.AddCommand(newTopic(o), newAppend(o), newRead(o), newCluster(o), newNode(o), newPartition(o), newGroup(o), newTrace(o), newVersion(o))
+	root.AddCommand(newTopic(o), newAppend(o), newRead(o), newCluster(o), newNode(o), newPartition(o), newGroup(o),
+		newBackup(o), newRestore(o), newTrace(o), newVersion(o))
 	return root
 }
 

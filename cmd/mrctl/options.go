@@ -34,7 +34,7 @@ type options struct {
 
 func (o *options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.addrs, "addr", cmp.Or(os.Getenv(addrEnv), addrDefault), "client addresses of some nodes, separated by commas (environment "+addrEnv+")")
-	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "give up after this long; for append and read: without progress")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "give up after this long; for append, read, backup and restore: without progress")
 	flags.StringVarP(&o.output, "output", "o", "text", "text or json")
 }
 

@@ -44,9 +44,10 @@ var rooms = []room{
 	{at: "node", ours: "proto/... raftcore/... actors router transport transport/guard node/tracing", tests: "client transport/guard/guardtest"},
 	{at: "node/tracing", ours: "proto/..."},
 	{at: "client", ours: "proto/...", tests: "node client/clienttest"}, // its Example starts a node
-	{at: "client/clienttest", ours: "proto/..."},                       // a fake server, for tests only
+	{at: "client/backup", ours: "client proto/...", tests: "client/clienttest"},
+	{at: "client/clienttest", ours: "proto/..."}, // a fake server, for tests only
 	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport node node/tracing", tests: "client cmd/... deploy/localcluster"},
-	{at: "cmd/mrctl", ours: "proto/... client node/tracing", tests: "node client/clienttest"},
+	{at: "cmd/mrctl", ours: "proto/... client client/backup node/tracing", tests: "node client/clienttest"},
 	{at: "cmd/mrbench", ours: "proto/... client cmd/mrbench/load", tests: "node client/clienttest"},
 	{at: "cmd/mrbench/load", ours: ""}, // puts the same load on other systems too: knows none
 	{at: "cmd/mrsim", ours: "proto/... raftcore/... actors router transport node client cmd/mrsim/..."},

@@ -148,6 +148,16 @@ func (i *Info) check(size int) error {
 	return nil
 }
 
+// Check reads the header of b and checks it and the checksum, but not the records: what was stored once comes back
+// as it was, compressed or not. It does not allocate, but for errors.
+func Check(b []byte) (Info, error) {
+	info, err := ParseHeader(b)
+	if err == nil && !checksumMatches(b) {
+		return Info{}, ErrCorrupt
+	}
+	return info, err
+}
+
 // checksumMatches reports whether the bytes of b are those that its producer checksummed. b has a header.
 func checksumMatches(b []byte) bool {
 	return binary.BigEndian.Uint32(b[crcAt:]) == crc32.Checksum(b[attributesAt:], castagnoli)
@@ -158,4 +168,14 @@ func checksumMatches(b []byte) bool {
 func SetBase(b []byte, offset int64, leaderEpoch int32) {
 	binary.BigEndian.PutUint64(b[baseOffsetAt:], uint64(offset))
 	binary.BigEndian.PutUint32(b[leaderEpochAt:], uint32(leaderEpoch))
+}
+
+// SetProducer makes a batch one of p's in place, and its checksum right: records that were stored once can be
+// appended again, by somebody else. The records stay as they are, compressed or not.
+// b must have passed Check, and p must be one that Encode takes.
+func SetProducer(b []byte, p Producer) {
+	binary.BigEndian.PutUint64(b[producerIDAt:], uint64(p.ID))
+	binary.BigEndian.PutUint16(b[producerEpochAt:], uint16(p.Epoch))
+	binary.BigEndian.PutUint32(b[baseSequenceAt:], uint32(p.Sequence))
+	binary.BigEndian.PutUint32(b[crcAt:], crc32.Checksum(b[attributesAt:], castagnoli))
 }

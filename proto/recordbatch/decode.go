@@ -57,12 +57,9 @@ func Decode(b []byte) ([]Record, error) {
 
 // open checks all that is not in the records.
 func open(b []byte) (Info, error) {
-	info, err := ParseHeader(b)
+	info, err := Check(b)
 	if err != nil {
 		return Info{}, err
-	}
-	if !checksumMatches(b) {
-		return Info{}, ErrCorrupt
 	}
 	if info.Compression != 0 {
 		return Info{}, fmt.Errorf("%w (codec %d)", ErrCompressed, info.Compression)

@@ -3,7 +3,6 @@ package recordbatch
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"slices"
 )
@@ -62,11 +61,8 @@ func putHeader(b []byte, p Producer, count int, firstMillis, latestMillis int64)
 	binary.BigEndian.PutUint32(b[lastOffsetDeltaAt:], uint32(count-1))
 	binary.BigEndian.PutUint64(b[firstTimestampAt:], uint64(firstMillis))
 	binary.BigEndian.PutUint64(b[maxTimestampAt:], uint64(latestMillis))
-	binary.BigEndian.PutUint64(b[producerIDAt:], uint64(p.ID))
-	binary.BigEndian.PutUint16(b[producerEpochAt:], uint16(p.Epoch))
-	binary.BigEndian.PutUint32(b[baseSequenceAt:], uint32(p.Sequence))
 	binary.BigEndian.PutUint32(b[countAt:], uint32(count))
-	binary.BigEndian.PutUint32(b[crcAt:], crc32.Checksum(b[attributesAt:], castagnoli))
+	SetProducer(b, p)
 }
 
 // appendRecord needs the record's length before its content: it computes it rather than moving bytes.

@@ -85,6 +85,11 @@ func checkReencoded(t *testing.T, info Info, records []Record) {
 	if twice, err := Encode(nil, p, again); err != nil || sealedPart(twice) != sealedPart(b) {
 		t.Errorf("the encoding of an encoding differs: %v", err)
 	}
+	SetProducer(b, None)
+	anonymous, err := Encode(nil, None, again)
+	if _, bad := Check(b); err != nil || bad != nil || sealedPart(anonymous) != sealedPart(b) {
+		t.Errorf("another producer changes more than the producer: %v, %v", err, bad)
+	}
 }
 
 // sealedPart is what of a batch is under its checksum, for comparing.

@@ -291,3 +291,26 @@ func TestSequencesWrapToZeroAfterTheLargestInt32(t *testing.T) {
 		}
 	}
 }
+
+func TestABatchChangesItsProducerAndNothingElseCompressedOrNot(t *testing.T) {
+	for _, codec := range []byte{0, 4} {
+		b := encode(t, Producer{5, 1, 70}, Record{Key: []byte("k"), Value: []byte("v"), TimestampMillis: 9}, Record{})
+		SetBase(b, 40, 3)
+		b[attributesAt+1] = codec
+		reseal(b)
+		before := bytes.Clone(b)
+		SetProducer(b, Producer{math.MaxInt64, math.MaxInt16, math.MaxInt32})
+		info, err := Check(b)
+		if err != nil || info.ProducerID != math.MaxInt64 || info.Epoch != math.MaxInt16 || info.BaseSequence != math.MaxInt32 {
+			t.Fatalf("codec %d: %+v, %v", codec, info, err)
+		}
+		SetProducer(b, Producer{5, 1, 70})
+		if !bytes.Equal(b, before) {
+			t.Errorf("codec %d: there and back, it is %x and was %x", codec, b, before)
+		}
+		b[len(b)-1]++
+		if _, err := Check(b); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("codec %d: a changed byte: %v", codec, err)
+		}
+	}
+}
