@@ -13,6 +13,8 @@
 //	                                         append    -> LogWriter -> answers to peers, Persisted to self
 //	                                         apply     -> machine, replies now -> LogWriter, unsynced
 //
+// A group in which nothing happens goes quiet, and takes no ticks: replica_quiet.go.
+//
 // The disk is a peer (etcd/raft's AsyncStorageWrites): acknowledgements and votes wait in the responses of
 // an append until the LogWriter has synced it. A reply travels with its request and is released by whoever
 // makes it true. Every request ends.

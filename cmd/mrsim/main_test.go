@@ -48,6 +48,9 @@ var past = map[uint64]string{
 	1000351:     "mrsim: the time for which a leader with a stalled disk was paused counted against it",
 	1002480:     "mrsim: a replica that was deleted with its topic was missed by a leader that had not heard of it",
 	1004822:     "raftcore: a group elected nobody without its leader, at the end of a change of members",
+	5000191:     "actors: a leader went quiet by what it had made of the target before",
+	8001558:     "actors: a snapshot announced with an election was cancelled by it",
+	8001764:     "mrsim: a drain that was planned among the faults came when all was to be well",
 	34872116653: "mrsim: a leader was called stalled whose last entry had been synced in between",
 }
 
