@@ -40,12 +40,18 @@ func run(seed uint64, say func(string)) result {
 	w.work()
 	calm := w.calm()
 	w.heal()
-	w.until(max(w.now, w.planned)) // what was to happen among the faults
+	if w.broken == nil && w.now < w.planned { // a parting came before what was to happen among the faults
+		w.until(w.planned)
+		w.heal()
+	}
 	w.tidy()
 	w.emptied()
 	w.minutes()
 	w.slumber()
 	w.drill()
+	if w.broken == nil && !w.await(healingMax, func() bool { return w.idle() && w.unlike() == "" }) {
+		w.violate("liveness", "not alike in the end: %s%s", w.pending(), w.unlike())
+	}
 	windows := w.judge()
 	w.networkFaults()
 	r := result{Seed: seed, Trace: w.trace, Simulated: w.now, Acked: w.acked, Fired: w.fired, Calm: calm, Windows: windows, Truncated: w.truncated, Quiet: w.counters.QuietStarts.Load()}
