@@ -68,7 +68,8 @@ func (r *Replica) goQuiet(nap int32) {
 	r.cfg.Counters.QuietStarts.Add(1)
 }
 
-// nap is what a quiet leader wakes up for now and then: records grow too old by themselves.
+// nap is what a quiet leader does every RetentionTicks: it looks whether records have grown too old, which they do by
+// themselves.
 func (r *Replica) nap(ticks int) {
 	if r.leading == 0 || ticks == 0 {
 		return
