@@ -27,7 +27,7 @@ func TestScenariosInLittleLoseNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := run(ctx, options{bin: bin, small: true, partitions: 3, flooding: 100 * time.Millisecond}, chosen); err != nil {
+	if err := run(ctx, options{bin: bin, small: true, partitions: 3, flooding: 100 * time.Millisecond, floods: []string{"headers", "garbage", "refused-frames"}}, chosen); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -38,6 +38,21 @@ func TestAScenarioThatDoesNotExistIsRefused(t *testing.T) {
 	}
 	if all, err := choose(nil); err != nil || len(all) != len(scenarios) {
 		t.Errorf("got %d scenarios, %v", len(all), err)
+	}
+}
+
+func TestOptionsThatMakeNoSenseAreRefused(t *testing.T) {
+	good := options{partitions: 1, pairs: 1, groups: 1, idle: 1, flooding: 1, floods: floodKinds}
+	if err := good.check(); err != nil {
+		t.Fatal(err)
+	}
+	other, none := good, good
+	other.floods, none.groups = []string{"pings", "frogs"}, 0
+	if err := other.check(); err == nil || !strings.Contains(err.Error(), `"frogs"`) {
+		t.Errorf("got %v", err)
+	}
+	if err := none.check(); err == nil {
+		t.Error("no groups at all were taken")
 	}
 }
 

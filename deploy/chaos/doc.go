@@ -17,7 +17,7 @@
 //	rolling     Three nodes are restarted one after the other, with SIGTERM and with SIGKILL, in turn.
 //	strangers   One node is flooded in each way that deploy/flood knows, by a process of its own with the lowest priority,
 //	            beside a load on all nodes of a quarter of the rate that mrbench has just reached here: what others still get,
-//	            and what the flood costs the node.
+//	            and what the flood costs the node. -floods takes some of them.
 //	groups      1,000 groups with three replicas, or -groups: time to create, to go quiet, memory, idle processors, restart, a
 //	            node's loss while they are quiet.
 //

@@ -49,6 +49,7 @@ type options struct {
 	idle       time.Duration // over which idle processors are measured
 	flooding   time.Duration // by each kind of flood
 	floodNice  int           // its priority, as nice takes it
+	floods     []string      // the kinds
 }
 
 func main() {
@@ -61,10 +62,15 @@ func main() {
 	flag.DurationVar(&o.idle, "idle", time.Minute, "how long to measure what many groups cost while nothing happens")
 	flag.DurationVar(&o.flooding, "flooding", 5*time.Second, "how long each kind of flood lasts")
 	flag.IntVar(&o.floodNice, "flood-nice", 19, "priority of floods: at 19 they get the processors that others leave, at 0 they take them from others")
+	floods := flag.String("floods", strings.Join(floodKinds, ","), "kinds of flood, with commas between them")
 	flag.Usage = usage
 	flag.Parse()
+	o.floods = strings.Split(*floods, ",")
 	chosen, err := choose(flag.Args())
-	if err != nil || o.partitions < 1 || o.pairs < 1 || o.groups < 1 || o.idle <= 0 || o.flooding <= 0 {
+	if err == nil {
+		err = o.check()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		usage()
 		os.Exit(2)
@@ -76,6 +82,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(1)
 	}
+}
+
+func (o *options) check() error {
+	if o.partitions < 1 || o.pairs < 1 || o.groups < 1 || o.idle <= 0 || o.flooding <= 0 {
+		return errors.New("numbers and times must be above 0")
+	}
+	for _, kind := range o.floods {
+		if !slices.Contains(floodKinds, kind) {
+			return fmt.Errorf("there is no flood %q; there are %s", kind, strings.Join(floodKinds, ", "))
+		}
+	}
+	return nil
 }
 
 func usage() {

@@ -55,11 +55,8 @@ func strangers(ctx context.Context, st *stage) (figures string, err error) {
 	if err != nil {
 		return "", err
 	}
-	kinds, worst := floodKinds, flooded{}
-	if st.small {
-		kinds = []string{"headers", "garbage", "refused-frames"}
-	}
-	for i, kind := range kinds {
+	var worst flooded
+	for i, kind := range st.floods {
 		f, err := c.flood(ctx, st, kind, append(at, "-from", fmt.Sprintf("127.0.1.%d", i+1)), normalShare*peak)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", kind, err)
@@ -74,7 +71,7 @@ func strangers(ctx context.Context, st *stage) (figures string, err error) {
 		return "", err
 	}
 	return fmt.Sprintf("%d floods of one node beside %.0f records/s (%.0f %% of the peak): others got at least %.1f %% (%s)",
-		len(kinds), normalShare*peak, 100*normalShare, 100*worst.goodput(), worst.kind), nil
+		len(st.floods), normalShare*peak, 100*normalShare, 100*worst.goodput(), worst.kind), nil
 }
 
 // floodTarget makes what floods need to know of: node 1, a topic of some MiB, a group.
