@@ -160,8 +160,8 @@ func (r *errorRig) addAppends() {
 		full := shareOf(r.ctx, o, "127.0.0.1")
 		must(r.t, full.take(r.ctx, outflowHostBytesMax))
 		defer full.close()
-		o.wait(outflowWaitingMax)
-		defer o.wait(-outflowWaitingMax)
+		o.count(outflowWaitingMax)
+		defer o.count(-outflowWaitingMax)
 		rpc, err := r.log.Append(r.ctx)
 		if err == nil {
 			_, err = rpc.Recv()

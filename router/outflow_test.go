@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -33,30 +34,35 @@ func TestTheClientThatHasTakenNothingForLongestMakesRoom(t *testing.T) {
 	forwarded := metadata.NewIncomingContext(t.Context(), metadata.Pairs(hopsKey, "1"))
 	first, second, node := shareOf(t.Context(), o, "a"), shareOf(t.Context(), o, "b"), shareOf(forwarded, o, "c")
 	idle, elsewhere := shareOf(t.Context(), o, "d"), shareOf(t.Context(), o, "e")
-	for s, since := range map[*share]time.Duration{node: 0, idle: 0, first: time.Second / 2, second: time.Second} {
-		if s != idle && !s.tryTake(16<<20) {
+	for s, has := range map[*share]struct {
+		bytes int64
+		since time.Duration
+	}{node: {16 << 20, 0}, idle: {0, 0}, first: {8 << 20, time.Second / 2}, second: {8 << 20, time.Second}} {
+		if !s.tryTake(has.bytes) {
 			t.Fatal("there is no room at the start")
 		}
-		s.mark(at(since))
+		s.mark(at(has.since))
 	}
-	if elsewhere.tryTake(17 << 20) {
-		t.Fatal("48 MiB are taken, and 17 more")
+	if !shareOf(t.Context(), o, "f").tryTake(32<<20) || elsewhere.tryTake(1) {
+		t.Fatal("64 MiB, and no more")
 	}
 	for _, step := range []struct {
-		now    time.Duration
-		victim *share
-		next   time.Duration
+		wanted  int64
+		now     time.Duration
+		victims []*share
+		next    time.Duration
 	}{
-		{2 * time.Second, nil, time.Second / 2},
-		{5 * time.Second, first, stallMax},
-		{5 * time.Second, second, stallMax}, // the first is as good as gone
-		{5 * time.Second, nil, stallMax},
-		{forwardedStallMax, node, stallMax},
-		{time.Hour, nil, stallMax}, // who holds nothing can make no room
+		{1, 2 * time.Second, nil, time.Second / 2},
+		{1, 5 * time.Second, []*share{first}, stallMax},
+		{8 << 20, 5 * time.Second, nil, stallMax}, // what the first one holds is as good as given back
+		{9 << 20, 5 * time.Second, []*share{second}, stallMax},
+		{17 << 20, 5 * time.Second, nil, stallMax}, // another node has more time
+		{17 << 20, time.Hour, []*share{node}, stallMax},
+		{outflowHostBytesMax, time.Hour, nil, stallMax}, // who holds nothing can make no room
 	} {
-		victim, next := o.stalled(elsewhere, 17<<20, at(step.now))
-		if victim != step.victim || next != step.next {
-			t.Errorf("after %v: %+v and %v, want %+v and %v", step.now, victim, next, step.victim, step.next)
+		victims, next := o.stalled(elsewhere, step.wanted, at(step.now))
+		if !slices.Equal(victims, step.victims) || next != step.next {
+			t.Errorf("%d MiB after %v: %+v and %v, want %+v and %v", step.wanted>>20, step.now, victims, next, step.victims, step.next)
 		}
 	}
 }
@@ -74,12 +80,87 @@ func TestAHostThatIsFullMakesRoomItselfAndLeavesTheRest(t *testing.T) {
 	if waiting.tryTake(11) || !waiting.tryTake(10) || !shareOf(t.Context(), o, "third").tryTake(10) {
 		t.Error("a host may have half of it")
 	}
-	if victim, _ := o.stalled(waiting, 1, long); victim != own {
-		t.Errorf("%+v makes room for its neighbour", victim)
+	if victims, _ := o.stalled(waiting, 1, long); !slices.Equal(victims, []*share{own}) {
+		t.Errorf("%+v make room for their neighbour", victims)
 	}
-	if victim, _ := o.stalled(waiting, 1, long); victim != nil {
-		t.Errorf("%+v makes room for another host's client", victim)
+	if victims, _ := o.stalled(waiting, outflowHostBytesMax, long); len(victims) != 0 {
+		t.Errorf("%+v make room for another host's client", victims)
 	}
+}
+
+// waits begins to wait for n bytes, and returns when it is in line.
+func (s *share) waits(t *testing.T, n int64, takes bool) (served <-chan error) {
+	t.Helper()
+	waiting := func() (n int) {
+		s.of.mu.Lock()
+		defer s.of.mu.Unlock()
+		for _, l := range s.of.lines {
+			n += l.asking.Len() + l.taking.Len()
+		}
+		return n
+	}
+	before, ctx, done := waiting(), testContext(t), make(chan error, 1)
+	go func() { done <- s.wait(ctx, n, takes) }()
+	eventually(t, "it is in line", func() bool { return waiting() == before+1 })
+	return done
+}
+
+func TestRoomIsGivenInTurnAndNobodyElseWakesUp(t *testing.T) {
+	o, ctx := newOutflow(), testContext(t)
+	a, b, other := shareOf(ctx, o, "a"), shareOf(ctx, o, "b"), shareOf(ctx, o, "c")
+	for _, s := range []*share{a, b} {
+		must(t, s.take(ctx, outflowHostBytesMax)) // all there is
+	}
+	much := shareOf(ctx, o, "a").waits(t, 4<<20, true)
+	little := shareOf(ctx, o, "a").waits(t, 1, true)
+	asks := shareOf(ctx, o, "a").waits(t, 1<<20, false)
+	another := other.waits(t, 3<<20, true)
+	held := func(want int64, what string) {
+		t.Helper()
+		if bytes, _ := o.snapshot(); bytes != want {
+			t.Errorf("%s: %d bytes are held, want %d", what, bytes, want)
+		}
+	}
+	a.give(1 << 20)
+	must(t, <-asks) // before those of its host that take, and it takes nothing
+	held(63<<20, "asked")
+	a.give(1 << 20) // the other host's turn, which needs more
+	b.give(1 << 20)
+	must(t, <-another)
+	held(64<<20, "another host served")
+	b.give(4 << 20) // the first host has given 2 MiB of what it may have
+	held(60<<20, "a host that may not have more")
+	must(t, shareOf(ctx, o, "d").take(ctx, 1<<20)) // and nobody waits for it
+	a.give(2 << 20)
+	must(t, <-much)
+	select {
+	case <-little:
+		t.Error("one was served for whom there is no room")
+	default:
+	}
+	b.give(1 << 20)
+	a.give(1)
+	must(t, <-little)
+	if len(o.lines)+len(o.turns) != 0 {
+		t.Errorf("somebody still waits: %v", o.turns)
+	}
+}
+
+func TestWhoGoesAwayLeavesTheLineToOthers(t *testing.T) {
+	o, ctx := newOutflow(), testContext(t)
+	full := shareOf(ctx, o, "a")
+	must(t, full.take(ctx, outflowHostBytesMax-5))
+	gone, cancel := context.WithCancel(ctx)
+	wanted := shareOf(gone, o, "a")
+	left := make(chan error, 1)
+	go func() { left <- wanted.wait(gone, 6, true) }()
+	eventually(t, "one waits", func() bool { o.mu.Lock(); defer o.mu.Unlock(); return len(o.turns) == 1 })
+	behind := shareOf(ctx, o, "a").waits(t, 5, true)
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	must(t, <-behind)
 }
 
 func TestWhoWaitsForRoomGetsItWhenItIsGiven(t *testing.T) {
@@ -118,13 +199,13 @@ func TestAMessageThatIsHereDoesNotWaitAndFewWaitForOneThatIsNot(t *testing.T) {
 	wantReason(t, s.mustTake(1), overloaded)
 	waited := make(chan error)
 	go func() { waited <- s.await(ctx, 1) }()
-	eventually(t, "one waits", func() bool { return o.wait(0) == 1 })
-	o.wait(outflowWaitingMax - 1)
+	eventually(t, "one waits", func() bool { return o.count(0) == 1 })
+	o.count(outflowWaitingMax - 1)
 	wantReason(t, shareOf(ctx, o, "host").await(ctx, 1), overloaded)
 	must(t, shareOf(ctx, o, "another").await(ctx, 1))
 	full.close()
 	must(t, <-waited)
-	if n := o.wait(0); n != outflowWaitingMax-1 {
+	if n := o.count(0); n != outflowWaitingMax-1 {
 		t.Errorf("%d wait", n)
 	}
 }

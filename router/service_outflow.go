@@ -29,7 +29,7 @@ const (
 
 // outflow is what all calls of a node hold for clients that have not taken it.
 //
-// When it is full, calls wait for room. Clients that have taken nothing for a while then make room, the longest
+// When it is full, calls wait in line for room. Clients that have taken nothing for a while then make room, the longest
 // first: their connections are closed, because what gRPC has queued for a stream can't be taken back otherwise.
 // While there is room, a client may take as long as it likes.
 //
@@ -39,8 +39,10 @@ type outflow struct {
 	bytes   int64
 	byHost  map[string]int64
 	sending map[*share]struct{}
-	waiting int
-	freed   chan struct{} // closed when there is more room; nil: nobody waits
+	waiting int              // in await
+	lines   map[string]*line // who waits, by host
+	turns   []string         // the hosts in lines, in the order of their turns
+	look    *time.Timer      // runs shed while somebody waits
 }
 
 // share is what one call holds.
@@ -52,10 +54,15 @@ type share struct {
 	bytes  int64
 	since  time.Time // of the Send that is under way
 	closed bool
+	// severed: its client's connection is being closed, which ends the Send.
+	severed bool
 }
 
 func newOutflow() *outflow {
-	return &outflow{byHost: map[string]int64{}, sending: map[*share]struct{}{}}
+	o := &outflow{byHost: map[string]int64{}, sending: map[*share]struct{}{}, lines: map[string]*line{}}
+	o.look = time.AfterFunc(0, o.shed)
+	o.look.Stop()
+	return o
 }
 
 // HeldBytes is how much of what was made for clients they have not taken.
@@ -102,7 +109,10 @@ func (s *share) mustTake(n int64) error {
 // take waits for room. Who waits must hold nothing that only its own client can release, or all might wait for
 // each other.
 func (s *share) take(ctx context.Context, n int64) error {
-	return s.when(ctx, n, func() bool { return s.tryTake(n) })
+	if s.tryTake(n) {
+		return nil
+	}
+	return s.wait(ctx, n, true)
 }
 
 // await waits until there would be room for n bytes. Not everybody may: what has been sent to a call that waits is
@@ -111,15 +121,15 @@ func (s *share) await(ctx context.Context, n int64) error {
 	if s.room(n) {
 		return nil
 	}
-	defer s.of.wait(-1)
-	if s.of.wait(1) > outflowWaitingMax {
+	defer s.of.count(-1)
+	if s.of.count(1) > outflowWaitingMax {
 		return fail(overloaded, "%d calls wait for clients to take what was made for them", outflowWaitingMax)
 	}
-	return s.when(ctx, n, func() bool { return s.room(n) })
+	return s.wait(ctx, n, false)
 }
 
-// wait counts calls that wait in await.
-func (o *outflow) wait(n int) (waiting int) {
+// count counts calls that wait in await.
+func (o *outflow) count(n int) (waiting int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.waiting += n
@@ -131,25 +141,6 @@ func (s *share) room(n int64) bool {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
 	return s.fits(n)
-}
-
-// when waits until done says so, for which it is asked whenever there is more room.
-func (s *share) when(ctx context.Context, n int64, done func() bool) error {
-	for {
-		freed := s.of.more()
-		if done() {
-			return nil
-		}
-		again := time.NewTimer(s.of.shed(s, n, time.Now()))
-		select {
-		case <-freed:
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return ctx.Err()
-		}
-		again.Stop()
-	}
 }
 
 // give takes n bytes off the share.
@@ -197,52 +188,9 @@ func (s *share) add(n int64) {
 	if s.bytes < 0 || s.of.bytes < 0 {
 		panic("outflow went below zero")
 	}
-	if n < 0 && s.of.freed != nil {
-		close(s.of.freed)
-		s.of.freed = nil
+	if n < 0 && len(s.of.turns) > 0 {
+		s.of.serve(false)
 	}
-}
-
-func (o *outflow) more() <-chan struct{} {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.freed == nil {
-		o.freed = make(chan struct{})
-	}
-	return o.freed
-}
-
-// shed closes the connection of the client that has taken nothing for longest, if that is too long, for a call
-// that waits for n bytes. It returns when to look again.
-func (o *outflow) shed(waiting *share, n int64, now time.Time) time.Duration {
-	victim, next := o.stalled(waiting, n, now)
-	if victim != nil {
-		guard.Sever(victim.ctx)
-	}
-	return next
-}
-
-func (o *outflow) stalled(waiting *share, n int64, now time.Time) (victim *share, next time.Duration) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	own := o.byHost[waiting.host]+n > outflowHostBytesMax // only clients of the same host can make room
-	next = stallMax
-	for s := range o.sending {
-		if s.bytes == 0 || own && s.host != waiting.host {
-			continue
-		}
-		if left := s.stall - now.Sub(s.since); left > 0 {
-			next = min(next, left)
-			continue
-		}
-		if victim == nil || s.since.Before(victim.since) {
-			victim = s
-		}
-	}
-	if victim != nil {
-		delete(o.sending, victim) // its Send fails in a moment
-	}
-	return victim, next
 }
 
 // outlet sends what one Read reads, and keeps count of what its client has not taken.
