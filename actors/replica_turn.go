@@ -285,7 +285,7 @@ func (r *Replica) flush(ctx actor.Context, u *Unary) (answered bool) {
 			r.send(m)
 		}
 		if eff.Append != nil {
-			if r.write(ctx, eff.Append, u) {
+			if r.write(ctx, &eff, u) {
 				u, answered = nil, true
 			}
 		}
@@ -330,8 +330,9 @@ func (r *Replica) send(m *raftpb.Message) {
 
 // write hands one append to the LogWriter with everything that its durability releases. It reports whether
 // u's answer is among that.
-func (r *Replica) write(ctx actor.Context, m *raftpb.Message, u *Unary) (answered bool) {
-	w := &Write{Batch: new(store.Batch), Sync: len(m.GetResponses()) > 0, To: ctx.Self()}
+func (r *Replica) write(ctx actor.Context, eff *raftcore.Effects, u *Unary) (answered bool) {
+	m := eff.Append
+	w := &Write{Batch: new(store.Batch), Sync: eff.Sync, To: ctx.Self()}
 	r.log.Append(w.Batch, m)
 	done := &Persisted{Incarnation: r.cfg.Incarnation, Activated: m.GetSnapshot() != nil}
 	w.entries, done.handed = len(m.GetEntries()), r.cfg.Counters.now()

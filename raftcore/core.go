@@ -34,6 +34,8 @@ type Core struct {
 	// lastSure is handedLast, lowered by each append or snapshot stepped since that may have cut the log.
 	// Invariant: lastSure <= etcd/raft's last index. Checked where it is used (admit.go) and by FuzzStep.
 	lastSure Index
+	// vote is the term and vote that were handed out last, and synced those that were with Sync; see mustSync.
+	vote, synced promise
 	// applied is the last entry handed out to be applied. Committed, stored, and never changed again.
 	applied Position
 	// requests is what those who have asked for votes since the last Effects say to be committed; plain is an index up
@@ -58,14 +60,18 @@ type leadership struct {
 	role         raft.StateType
 }
 
+// promise is what a replica must not forget of a hard state.
+type promise struct{ term, vote uint64 }
+
 // Effects are what a turn has caused. Messages for peers go out at once; Append goes to the disk; Apply to the
 // state machine.
 type Effects struct {
 	// Messages are for peers and need not wait for the disk.
 	Messages []*raftpb.Message
-	// Append is a MsgStorageAppend, or nil. It must be synced if and only if it has Responses; requests for
-	// votes are among them.
+	// Append is a MsgStorageAppend, or nil; requests for votes are among its Responses.
 	Append *raftpb.Message
+	// Sync says that Append, and all Appends before it, must be synced before its Responses go out.
+	Sync bool
 	// Apply is a MsgStorageApply, or nil. Its entries are committed and stored here.
 	Apply *raftpb.Message
 	// ReadStates are reads that a majority has confirmed.
@@ -117,6 +123,7 @@ func (c *Core) load() (err error) {
 	}
 	c.conf = raftpb.EnsureConfState(conf)
 	c.handedLast, c.lastSure, c.handedCommit = Index(last), Index(last), Index(hard.GetCommit())
+	c.vote = promise{hard.GetTerm(), hard.GetVote()} // synced is zero: what a process before this one wrote may not be
 	if c.rn, err = raft.NewRawNode(c.cfg.raft()); err != nil {
 		return err
 	}
@@ -265,12 +272,27 @@ func (c *Core) Effects() (Effects, bool) {
 	for _, r := range rd.ReadStates {
 		e.ReadStates = append(e.ReadStates, ReadState{binary.BigEndian.Uint64(r.RequestCtx), Index(r.Index)})
 	}
+	e.Sync = c.mustSync(e.Append)
 	refused := c.sayCommitted(&e)
 	c.handedOut(&e)
 	for _, at := range refused {
 		c.learnCommitted(at)
 	}
 	return e, true
+}
+
+// mustSync says whether what waits for an append waits for the disk. It does, unless all that the append could lose is a
+// commit index, and whatever Appends before it could lose more has been synced: then it promises nothing that could
+// be forgotten. So a follower syncs once for an entry, and not again when it hears that the entry is committed.
+func (c *Core) mustSync(m *raftpb.Message) bool {
+	if m.GetTerm() != 0 { // else there is no hard state in it
+		c.vote = promise{m.GetTerm(), m.GetVote()}
+	}
+	if len(m.GetResponses()) == 0 || len(m.GetEntries()) == 0 && m.GetSnapshot() == nil && c.vote == c.synced {
+		return false
+	}
+	c.synced = c.vote
+	return true
 }
 
 // split keeps the messages for peers, in place, and puts the two for local storage where they belong.

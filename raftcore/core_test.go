@@ -112,6 +112,58 @@ func TestEffectsGoOutByDestination(t *testing.T) {
 	}
 }
 
+func TestAnAppendIsSyncedUnlessItMayBeForgotten(t *testing.T) {
+	n := startedNetwork(t, 3, 1)
+	to := func(m scalars, entries ...*raftpb.Entry) (e Effects) {
+		t.Helper()
+		m.from, m.to = 1, 2
+		msg := newMessage(m)
+		msg.Entries = entries
+		if err := n.core(2).Step(1, msg); err != nil {
+			t.Fatal(err)
+		}
+		e, _ = n.core(2).Effects()
+		if e.Append != nil {
+			n.nodes[2].log.append(e.Append)
+		}
+		for _, r := range e.Append.GetResponses() {
+			if ReplicaID(r.GetTo()) == 2 {
+				n.local(n.nodes[2], r)
+			}
+		}
+		return e
+	}
+	entry := &raftpb.Entry{Term: new(uint64(2)), Index: new(uint64(3)), Data: []byte("x")}
+	app := scalars{kind: raftpb.MsgApp, term: 2, index: 2, logTerm: 2, commit: 2}
+	for _, step := range []struct {
+		what      string
+		do        func() Effects
+		responses int
+		sync      bool
+	}{
+		{"an entry", func() Effects { return to(app, entry) }, 2, true},
+		{"its commit", func() Effects { a := app; a.index, a.commit = 3, 3; return to(a) }, 1, false},
+		{"a heartbeat of a new term, which waits for nothing", func() Effects {
+			return to(scalars{kind: raftpb.MsgHeartbeat, term: 4, commit: 3})
+		}, 0, false},
+		{"an answer in that term", func() Effects { a := app; a.term, a.index, a.commit = 4, 3, 3; return to(a) }, 1, true},
+		{"the same again", func() Effects { a := app; a.term, a.index, a.commit = 4, 3, 3; return to(a) }, 1, false},
+		{"the first answer of a new process", func() Effects {
+			n.nodes[2].disk = n.nodes[2].log
+			n.crash(2)
+			n.start(2)
+			a := app
+			a.term, a.index, a.commit = 4, 3, 3
+			return to(a)
+		}, 1, true},
+	} {
+		e := step.do()
+		if got := len(e.Append.GetResponses()); got != step.responses || e.Sync != step.sync {
+			t.Errorf("%s: %d responses, to be synced: %v; %v", step.what, got, e.Sync, e.Append)
+		}
+	}
+}
+
 func TestALeaderKnowsHowManyVotersHoldAnEntryDurably(t *testing.T) {
 	n := startedNetwork(t, 3, 1)
 	c := n.core(1)

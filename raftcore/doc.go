@@ -45,6 +45,14 @@
 // Where the core has to know the end of the log it keeps a bound of its own, since etcd/raft does not tell: see
 // Core.lastSure.
 //
+// # What is synced
+//
+// The design's rule 3 says that an append is synced if it has responses. Some of them promise nothing that could be
+// forgotten: when a follower hears that an entry is committed, etcd/raft answers, and the append holds that commit index
+// and nothing else. Nobody counts on a commit index to be there after a crash; so such an append is not synced, unless
+// a term or vote was written before it that is not synced yet (Core.mustSync). It halves the fsyncs of a follower that
+// gets one entry at a time. After a start the first append with responses is synced in any case.
+//
 // # Elections while the members change
 //
 // etcd/raft counts votes by the membership that a replica has applied, where the Raft paper goes by the last one in

@@ -222,10 +222,10 @@ func (h *hostility) syncOne() {
 	if len(node.writing) == 0 {
 		return
 	}
-	m := node.writing[0]
+	w := node.writing[0]
 	node.writing = node.writing[1:]
-	node.disk.append(m)
-	for _, r := range m.GetResponses() {
+	node.written([]testWrite{w})
+	for _, r := range w.GetResponses() {
 		h.release(r)
 		if ReplicaID(r.GetTo()) == 1 {
 			h.must(h.core().StepLocal(r))

@@ -105,8 +105,15 @@ type testNode struct {
 	core    *Core    // nil = crashed
 	log     *testLog // as handed out
 	disk    *testLog // as synced
-	writing []*raftpb.Message
+	writing []testWrite
+	loose   []testWrite // written, and not synced yet
 	applied Index
+}
+
+// testWrite is an append on its way to the disk.
+type testWrite struct {
+	*raftpb.Message
+	sync bool
 }
 
 // testNetwork is a group of nodes, node i hosting replica i, and the messages between them.
@@ -213,7 +220,7 @@ func (n *testNetwork) start(id ReplicaID) {
 // crash forgets everything but the disk. The machine is assumed to be as durable as its entries.
 func (n *testNetwork) crash(id ReplicaID) {
 	node := n.nodes[id]
-	node.core, node.writing = nil, nil
+	node.core, node.writing, node.loose = nil, nil, nil
 	node.applied = min(node.applied, Index(node.disk.hard.GetCommit()))
 }
 
@@ -234,7 +241,7 @@ func (n *testNetwork) take(id ReplicaID) bool {
 	if e.Append != nil {
 		n.activate(node, e.Append.GetSnapshot())
 		node.log.append(e.Append)
-		node.writing = append(node.writing, e.Append)
+		node.writing = append(node.writing, testWrite{e.Append, e.Sync})
 	}
 	for _, r := range e.ReadStates {
 		n.say("%d: read %d confirmed at %d", id, r.Context, r.Index)
@@ -283,14 +290,29 @@ func (n *testNetwork) apply(node *testNode, m *raftpb.Message) {
 	}
 }
 
-// sync makes everything handed to the disk durable, then releases the responses.
+// written writes to a node's disk, and makes it durable with all before it if any of it asks for that.
+func (node *testNode) written(work []testWrite) (synced bool) {
+	node.loose = append(node.loose, work...)
+	if !slices.ContainsFunc(work, func(w testWrite) bool { return w.sync }) {
+		return false
+	}
+	for _, w := range node.loose {
+		node.disk.append(w.Message)
+	}
+	node.loose = nil
+	return true
+}
+
+// sync writes everything handed to the disk, then releases the responses.
 func (n *testNetwork) sync(id ReplicaID) bool {
 	node := n.nodes[id]
-	work := node.writing
+	work, done := node.writing, ""
 	node.writing = nil
-	for _, m := range work {
-		node.disk.append(m)
-		n.say("%d: disk %s", id, describeAppend(m))
+	if !node.written(work) {
+		done = ", not synced"
+	}
+	for _, w := range work {
+		n.say("%d: disk %s%s", id, describeAppend(w.Message), done)
 	}
 	for _, m := range work {
 		for _, r := range m.GetResponses() {
