@@ -2,13 +2,16 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/multiraftd/multiraftd/cmd/mrsim/planted"
@@ -42,13 +45,16 @@ func main() {
 	}
 	switch {
 	case o.worker:
+		signal.Ignore(os.Interrupt) // of a terminal, for all processes: a worker ends with its input
 		err = serveSeeds(os.Stdin, os.Stdout)
 	case o.selftest:
 		err = selftest(o, os.Stdout)
 	case o.seed != 0:
 		err = replay(o, os.Stdout)
 	default:
-		err = sweep(o, os.Stdout)
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		err = sweep(ctx, o, os.Stdout, os.Stderr)
+		stop()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stdout, err) // the last line of a failed run: what the caller greps for

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -29,10 +31,20 @@ func TestFreshSeedsShowNothingThatMayNotBe(t *testing.T) {
 	o := options{from: 1 + rand.Uint64N(1<<40), seeds: freshSeeds, jobs: runtime.NumCPU()}
 	t.Logf("seeds %d to %d", o.from, o.from+o.seeds-1)
 	var out bytes.Buffer
-	if err := sweep(o, &out); err != nil {
+	if err := sweep(t.Context(), o, &out, io.Discard); err != nil {
 		t.Errorf("%s%v", &out, err)
 	}
 	t.Logf("%s", &out)
+}
+
+func TestASweepThatIsInterruptedSaysWhatItHasDone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out bytes.Buffer
+	err := sweep(ctx, options{from: 1, seeds: 100, jobs: 1}, &out, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "interrupted after") || !strings.Contains(out.String(), "simulated hours") {
+		t.Errorf("%v\n%s", err, &out)
+	}
 }
 
 // past are seeds that once failed, with what was wrong. What a seed does changes with the code and the

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,20 +79,31 @@ func (t *total) neverFired() (quiet []faultKind) {
 }
 
 // sweep runs many seeds in several processes: etcd/raft draws its timeouts from a variable of the process, so
-// that each can hold one world at a time. It ends early when enough have failed.
-func sweep(o options, out io.Writer) error {
+// that each can hold one world at a time. It ends early when enough have failed, or with ctx, and says now and then how
+// far it is.
+func sweep(ctx context.Context, o options, out, progress io.Writer) error {
 	began := time.Now()
+	said := began
 	var t total
 	err := farm(o, func(r result) bool {
 		t.add(r)
 		if r.Violation != "" {
 			fmt.Fprintf(out, "seed %d: %s\n", r.Seed, r.Violation)
 		}
-		return len(t.failed) < failuresMax
+		if now := time.Now(); now.Sub(said) >= progressInterval {
+			said = now
+			fmt.Fprintf(progress, "%d of %d seeds in %v, %d failed\n", t.seeds, o.seeds, now.Sub(began).Round(time.Second), len(t.failed))
+		}
+		return len(t.failed) < failuresMax && ctx.Err() == nil
 	})
+	if ctx.Err() != nil && t.seeds < o.seeds {
+		err = errors.Join(err, fmt.Errorf("interrupted after %d of %d seeds", t.seeds, o.seeds))
+	}
 	t.print(out, time.Since(began))
 	return errors.Join(err, t.err())
 }
+
+const progressInterval = 30 * time.Second
 
 // failuresMax ends a sweep: more of the same say nothing new.
 const failuresMax = 20
