@@ -59,11 +59,18 @@ func (n *node) promisesSnapshot(req *raftv1.InstallSnapshotRequest, resp *raftv1
 		return
 	}
 	g := raftcore.GroupID(req.GetHeader().GetGroupId())
-	s, err := store.Inspect(n.mem.Synced(), g)
+	disk := n.mem.Synced()
+	s, err := store.Inspect(disk, g)
 	if n.deletesReplica(g, raftcore.ReplicaID(req.GetHeader().GetToReplica())) {
 		return
 	}
-	if err != nil || s.Term < resp.GetTerm() || uint64(s.Last) < resp.GetMatchIndex() || uint64(s.Commit) < req.GetLastIncludedIndex() {
+	held := uint64(s.Commit) >= req.GetLastIncludedIndex()
+	if err == nil && !held { // a log that has the snapshot's last entry needs no snapshot
+		var at raftcore.Position
+		at, _, err = store.EntryData(disk, g, s.Generation, raftcore.Index(req.GetLastIncludedIndex()))
+		held = at.Term == req.GetLastIncludedTerm()
+	}
+	if err != nil || s.Term < resp.GetTerm() || uint64(s.Last) < resp.GetMatchIndex() || !held {
 		n.w.violate("a snapshot acknowledged before it is durable", "node %d, group %d acknowledges a snapshot at %d and a log to %d in term %d; its disk has %+v (%v)",
 			n.id, req.GetHeader().GetGroupId(), req.GetLastIncludedIndex(), resp.GetMatchIndex(), resp.GetTerm(), s, err)
 		return
