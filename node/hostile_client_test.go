@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -228,7 +229,7 @@ func bytesOfOnes(n int) []uint64 {
 func (s *stranger) registrations() (all []hostileCase) {
 	add := func(input string, spoil func(*multiraftv1.RegisterNodeRequest)) {
 		all = append(all, hostileCase{"AdminService.RegisterNode", input, s.toFollower, func() error {
-			req := &multiraftv1.RegisterNodeRequest{NodeId: uint64(s.other), StoreId: s.storeOf(s.other), StartNumber: s.header(s.other).GetStartNumber(),
+			req := &multiraftv1.RegisterNodeRequest{NodeId: uint64(s.other), StoreId: s.storeOf(s.other), StartNumber: s.header(s.other).GetStartNumber(), BootId: s.header(s.other).GetBootId(),
 				ClientAddr: s.clientAddr(s.other), PeerAddr: s.peerAddr(s.other)}
 			spoil(req)
 			_, err := s.admin().RegisterNode(s.ctx, req)
@@ -241,6 +242,12 @@ func (s *stranger) registrations() (all []hostileCase) {
 	add("no store", func(r *multiraftv1.RegisterNodeRequest) { r.StoreId = "" })
 	add("start number 0", func(r *multiraftv1.RegisterNodeRequest) { r.StartNumber = 0 })
 	add("a lower start number", func(r *multiraftv1.RegisterNodeRequest) { r.StartNumber-- })
+	add("another boot id", func(r *multiraftv1.RegisterNodeRequest) { r.BootId = make([]byte, 16) })
+	add("a later start that follows none", func(r *multiraftv1.RegisterNodeRequest) { r.StartNumber++ })
+	add("a short boot id", func(r *multiraftv1.RegisterNodeRequest) { r.BootId = []byte("boot") })
+	add("10000 earlier boot ids", func(r *multiraftv1.RegisterNodeRequest) {
+		r.EarlierBootIds = slices.Repeat([][]byte{r.GetBootId()}, 10_000)
+	})
 	add("no addresses", func(r *multiraftv1.RegisterNodeRequest) { r.PeerAddr = "" })
 	add("a rack of 5 MiB", func(r *multiraftv1.RegisterNodeRequest) { r.Rack = strings.Repeat("r", 5<<20) })
 	return all

@@ -296,7 +296,7 @@ func (l *live) raw(addr string, settings ...http2.Setting) *guardtest.Client {
 // header is what node id says of itself in this incarnation. Anybody can know it: nodes say it in handshakes.
 func (l *live) header(id raftcore.NodeID) *raftv1.Header {
 	n := l.nodes[id]
-	return &raftv1.Header{ClusterId: n.Cluster(), FromNode: uint64(id), StartNumber: n.self.Start, BootId: n.bootID}
+	return &raftv1.Header{ClusterId: n.Cluster(), FromNode: uint64(id), StartNumber: n.self.Start, BootId: n.self.BootID}
 }
 
 // counter reads one of a node's counters; label may be empty.

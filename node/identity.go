@@ -9,15 +9,13 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 )
 
 // storeDir is where Pebble lives in the data directory.
 const storeDir = "store"
-
-// bootIDBytes is the length of the id that a node draws at each start.
-const bootIDBytes = 16
 
 // openStore opens the data directory, or refuses it with a *DataError.
 func openStore(cfg Config, onFatal func(error), counters *store.Counters) (store.KV, error) {
@@ -124,13 +122,13 @@ func loadIdentity(kv store.KV, cfg Config) (store.Node, error) {
 }
 
 // NextStart syncs the node's next start number (rule 19), and draws the boot id that goes with it.
-func NextStart(kv store.KV, self store.Node) (store.Node, []byte, error) {
-	bootID := make([]byte, bootIDBytes)
+func NextStart(kv store.KV, self store.Node) (store.Node, error) {
+	bootID := make([]byte, lineage.IDBytes)
 	if _, err := rand.Read(bootID); err != nil {
-		return self, nil, err
+		return self, err
 	}
-	self.Start++
+	self.SetStart(self.LatestStart().Next(bootID))
 	b := new(store.Batch)
 	store.PutNode(b, self)
-	return self, bootID, kv.Commit(b, true)
+	return self, kv.Commit(b, true)
 }

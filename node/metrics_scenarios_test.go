@@ -13,6 +13,7 @@ import (
 
 	"github.com/multiraftd/multiraftd/actors"
 	"github.com/multiraftd/multiraftd/client"
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
@@ -328,8 +329,7 @@ func (m *movement) impostor() {
 	m.until("node 2 has it", func() bool { return m.status(2, g).Applied == m.status(1, g).Applied })
 	self := m.nodes[3].self
 	m.stop(3)
-	self.Start++
-	identity := transport.Identity{Cluster: self.Cluster, StoreID: self.StoreID, Node: 3, Start: self.Start, BootID: make([]byte, 16)}
+	identity := transport.Identity{Cluster: self.Cluster, StoreID: self.StoreID, Node: 3, Start: self.LatestStart().Next(make([]byte, lineage.IDBytes))}
 	l, err := net.Listen("tcp", m.listen[3])
 	must(m.t, err)
 	tr, err := transport.Listen(transport.Config{Listener: l, Probe: func() *raftv1.ProbeResponse { return &raftv1.ProbeResponse{} }})
@@ -366,7 +366,7 @@ func (m *movement) callAs(id transport.Identity, g raftcore.GroupID, st *actors.
 	conn, err := grpc.NewClient(m.peers[2], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(m.t, err)
 	rpc := raftv1.NewRaftServiceClient(conn)
-	h := &raftv1.Header{ClusterId: id.Cluster, FromNode: 3, StartNumber: id.Start, BootId: id.BootID, GroupId: uint64(g), FromReplica: replicaOn(3, st), ToReplica: uint64(st.Replica)}
+	h := &raftv1.Header{ClusterId: id.Cluster, FromNode: 3, StartNumber: id.Start.Number, BootId: id.Start.ID, GroupId: uint64(g), FromReplica: replicaOn(3, st), ToReplica: uint64(st.Replica)}
 	var prev uint64
 	m.until("node 2 has followed", func() bool {
 		now := m.status(2, g)

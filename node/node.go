@@ -45,7 +45,6 @@ type Node struct {
 	id   store.Node // as Probe shows it; self once it is fixed
 
 	self      store.Node
-	bootID    []byte
 	tracer    *tracing.Tracer
 	peers     *transport.Transport
 	core      *router.Core
@@ -223,7 +222,7 @@ func (n *Node) joiner() func(context.Context) error {
 }
 
 func (n *Node) startCore(ctx context.Context) (err error) {
-	if n.self, n.bootID, err = NextStart(n.kv, n.identity()); err != nil {
+	if n.self, err = NextStart(n.kv, n.identity()); err != nil {
 		return &StorageError{err}
 	}
 	n.setIdentity(n.self)
@@ -234,11 +233,11 @@ func (n *Node) startCore(ctx context.Context) (err error) {
 	n.core = Assemble(n.self, n.parts())
 	n.services = router.NewServices(n.servicesConfig())
 	n.life, n.stop = context.WithCancel(context.Background())
-	n.intake = newIntake(n.life, n.core, func(id uint64) bool { _, _, named := n.known(id); return named })
+	n.intake = newIntake(n.life, n.core, func(id uint64) bool { _, named := n.known(id); return named })
 	n.started.Store(true)
 	n.setPeers()
 	return n.peers.Start(transport.Identity{
-		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.Start, BootID: n.bootID,
+		Cluster: n.self.Cluster, StoreID: n.self.StoreID, Node: uint64(n.self.NodeID), Start: n.self.LatestStart(),
 	}, n.intake, n.services.Peers())
 }
 

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
@@ -124,7 +126,7 @@ func (n *Node) sayProgress(stage string, g raftcore.GroupID) {
 
 func (n *Node) registered(m *metadata.State) bool {
 	rec, ok := m.Node(n.self.NodeID)
-	return ok && rec.GetStoreId() == n.self.StoreID && rec.GetStartNumber() >= n.self.Start &&
+	return ok && rec.GetStoreId() == n.self.StoreID && rec.GetStartNumber() == n.self.Start && bytes.Equal(rec.GetBootId(), n.self.BootID) &&
 		rec.GetClientAddr() == n.cfg.AdvertiseClient && rec.GetPeerAddr() == n.cfg.AdvertisePeer && rec.GetRack() == n.cfg.Rack
 }
 
@@ -134,6 +136,7 @@ func (n *Node) register(ctx context.Context) {
 	req := &multiraftv1.RegisterNodeRequest{
 		NodeId: uint64(n.self.NodeID), StoreId: n.self.StoreID, StartNumber: n.self.Start,
 		ClientAddr: n.cfg.AdvertiseClient, PeerAddr: n.cfg.AdvertisePeer, Rack: n.cfg.Rack,
+		BootId: n.self.BootID, EarlierBootIds: n.self.EarlierBootIDs,
 	}
 	here, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 	_, err := n.services.RegisterNode(here, req)
@@ -201,16 +204,16 @@ func (n *Node) peerAddrs() map[uint64]string {
 }
 
 // known is what the metadata says about a peer's store and start (rule 19).
-func (n *Node) known(id uint64) (start uint64, storeID string, ok bool) {
+func (n *Node) known(id uint64) (r transport.Registered, ok bool) {
 	if !n.started.Load() {
-		return 0, "", false
+		return r, false
 	}
 	meta := n.core.Table().Meta
 	if _, removed := meta.Removed(raftcore.NodeID(id)); removed {
-		return 0, removedStore, true
+		return transport.Registered{StoreID: removedStore}, true
 	}
 	rec, ok := meta.Node(raftcore.NodeID(id))
-	return rec.GetStartNumber(), rec.GetStoreId(), ok
+	return transport.Registered{Start: lineage.Start{Number: rec.GetStartNumber(), ID: rec.GetBootId()}, StoreID: rec.GetStoreId()}, ok
 }
 
 // removedStore is what the transport compares the store id of a removed node with: no store has it.

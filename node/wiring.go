@@ -75,7 +75,7 @@ func (n *Node) setIdentity(id store.Node) {
 
 func (n *Node) servicesConfig() router.ServicesConfig {
 	return router.ServicesConfig{
-		Core: n.core, Cluster: n.self.Cluster, Start: n.self.Start, BootID: n.bootID, Counters: &n.counters.router, Logger: n.cfg.Logger,
+		Core: n.core, Cluster: n.self.Cluster, Start: n.self.Start, BootID: n.self.BootID, Counters: &n.counters.router, Logger: n.cfg.Logger,
 		RecordBytesMax: n.cfg.RecordBytesMax, BatchBytesMax: appendBytesMax, ElectionTimeout: n.cfg.ElectionTimeout,
 		Failed: n.done, Space: &n.space,
 		Tracing: router.TracingConfig{Tracer: n.tracer, Headers: n.tracer.Samples(), Traces: n.tracer},

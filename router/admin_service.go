@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -154,13 +155,13 @@ func (s *Services) RegisterNode(ctx context.Context, req *multiraftv1.RegisterNo
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	node := &metav1.Node{NodeId: req.GetNodeId(), StoreId: req.GetStoreId(), StartNumber: req.GetStartNumber(),
-		ClientAddr: req.GetClientAddr(), PeerAddr: req.GetPeerAddr(), Rack: req.GetRack()}
-	if err := checkRegistration(node); err != nil {
+		ClientAddr: req.GetClientAddr(), PeerAddr: req.GetPeerAddr(), Rack: req.GetRack(), BootId: req.GetBootId()}
+	if err := checkRegistration(node, req.GetEarlierBootIds()); err != nil {
 		return nil, s.refused(err)
 	}
 	return atLeader(ctx, s, raftcore.MetadataGroup, lostUnknown,
 		func(ctx context.Context, h *Hosted) (*multiraftv1.RegisterNodeResponse, error) {
-			_, err := s.command(ctx, h, &metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{Node: node}}})
+			_, err := s.command(ctx, h, &metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{Node: node, EarlierBootIds: req.GetEarlierBootIds()}}})
 			return &multiraftv1.RegisterNodeResponse{}, err
 		},
 		func(ctx context.Context, conn *grpc.ClientConn) (*multiraftv1.RegisterNodeResponse, error) {
@@ -169,7 +170,7 @@ func (s *Services) RegisterNode(ctx context.Context, req *multiraftv1.RegisterNo
 }
 
 // checkRegistration keeps out of the log what the metadata machine would only refuse there.
-func checkRegistration(n *metav1.Node) error {
+func checkRegistration(n *metav1.Node, earlier [][]byte) error {
 	for _, f := range []struct {
 		name string
 		ok   bool
@@ -181,7 +182,7 @@ func checkRegistration(n *metav1.Node) error {
 			return badField(f.name, "it is required")
 		}
 	}
-	return metadata.ValidateNode(n)
+	return cmp.Or(metadata.ValidateNode(n), metadata.ValidateStarts(n, earlier))
 }
 
 // NodeStatus is this node's own view.

@@ -59,6 +59,7 @@ const (
 	invalidArgument
 	storeChanged
 	staleStart
+	storeCopied
 	unknownNode
 	nodeRemoved
 	nodeDraining
@@ -100,6 +101,7 @@ var reasons = [refusalReasons]struct {
 	invalidArgument:  {"INVALID_ARGUMENT", codes.InvalidArgument, 0},
 	storeChanged:     {"STORE_CHANGED", codes.FailedPrecondition, 0},
 	staleStart:       {"STALE_START", codes.FailedPrecondition, 0},
+	storeCopied:      {"STORE_COPIED", codes.FailedPrecondition, 0},
 	unknownNode:      {"UNKNOWN_NODE", codes.NotFound, 0},
 	nodeRemoved:      {"NODE_REMOVED", codes.FailedPrecondition, 0},
 	nodeDraining:     {"NODE_DRAINING", codes.FailedPrecondition, 0},
@@ -248,6 +250,8 @@ func explain(err error, m *metadata.State) *failure {
 		return fail(storeChanged, "%v", err)
 	case is(metadata.ErrStaleStart):
 		return fail(staleStart, "%v", err)
+	case is(metadata.ErrStoreCopied):
+		return fail(storeCopied, "%v", err)
 	case is(actors.ErrNoSuccessor, actors.ErrTransferTimeout, actors.ErrTransferUnderWay):
 		return fail(noSuccessor, "%v", err)
 	default:

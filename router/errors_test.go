@@ -290,7 +290,7 @@ func (r *errorRig) addAdmin() {
 		}
 	}
 	r.addReplicaErrors("AdminService.RegisterNode", register("s", 2))
-	r.refusing("AdminService.RegisterNode", register("s", 2), metadata.ErrStaleStart, metadata.ErrStoreChanged, metadata.ErrUnknownNode, metadata.ErrNodeRemoved)
+	r.refusing("AdminService.RegisterNode", register("s", 2), metadata.ErrStaleStart, metadata.ErrStoreCopied, metadata.ErrStoreChanged, metadata.ErrUnknownNode, metadata.ErrNodeRemoved)
 	r.add("AdminService.RegisterNode", invalidArgument, register("", 3))
 	r.add("AdminService.RegisterNode", invalidArgument, register(strings.Repeat("s", metadata.NodeFieldBytesMax+1), 3))
 	r.add("AdminService.NodeStatus", invalidArgument, func() error {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/multiraftd/multiraftd/actors"
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	metav1 "github.com/multiraftd/multiraftd/proto/multiraft/meta/v1"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
@@ -203,7 +204,7 @@ func (c *testCluster) start(id raftcore.NodeID, members map[raftcore.ReplicaID]r
 	boot := make([]byte, 16)
 	boot[0] = byte(id)
 	to := new(lateReceiver)
-	n.link = c.net.Attach(transport.Identity{Cluster: "test", StoreID: fmt.Sprint("store-", id), Node: uint64(id), Start: 1, BootID: boot}, to)
+	n.link = c.net.Attach(transport.Identity{Cluster: "test", StoreID: fmt.Sprint("store-", id), Node: uint64(id), Start: lineage.Start{Number: 1, ID: boot}}, to)
 	n.core = StartCore(n.config())
 	to.core.Store(n.core)
 	n.held = &heldCore{Core: n.core}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -20,10 +21,8 @@ type Identity struct {
 	StoreID string
 	// Node is the node's id.
 	Node uint64
-	// Start is how often the node has started on this store; at least 1.
-	Start uint64
-	// BootID is 16 random bytes drawn at this start.
-	BootID []byte
+	// Start is this start on that store, with the id that was drawn for it.
+	Start lineage.Start
 }
 
 // Receiver takes what arrives. It is called from the transport's goroutines and must return soon: while it
@@ -50,9 +49,14 @@ type RPC interface {
 	InstallSnapshot(context.Context, *raftv1.InstallSnapshotRequest) (*raftv1.InstallSnapshotResponse, error)
 }
 
-// KnownFunc says what is registered about a node: its highest start number and its store, "" for unknown.
-// It must not block.
-type KnownFunc func(node uint64) (start uint64, storeID string, ok bool)
+// Registered is what is registered about a node: its latest start, without those before, and its store, "" for unknown.
+type Registered struct {
+	Start   lineage.Start
+	StoreID string
+}
+
+// KnownFunc says what is registered about a node. It must not block.
+type KnownFunc func(node uint64) (r Registered, ok bool)
 
 // Config is what a Transport needs before the node knows who it is.
 type Config struct {
@@ -124,16 +128,16 @@ func (c *Config) limits() Limits {
 }
 
 func (id *Identity) header() *raftv1.Header {
-	return &raftv1.Header{ClusterId: id.Cluster, FromNode: id.Node, StartNumber: id.Start, BootId: id.BootID}
+	return &raftv1.Header{ClusterId: id.Cluster, FromNode: id.Node, StartNumber: id.Start.Number, BootId: id.Start.ID}
 }
 
 func (id *Identity) handshake(to uint64) *raftv1.Handshake {
-	return &raftv1.Handshake{Header: id.header(), StoreId: id.StoreID, ToNode: to}
+	return &raftv1.Handshake{Header: id.header(), StoreId: id.StoreID, ToNode: to, EarlierBootIds: id.Start.Earlier}
 }
 
 // validate: the zero Identity refuses.
 func (id *Identity) validate() error {
-	if id.Cluster == "" || id.StoreID == "" || id.Node == 0 || id.Start == 0 || len(id.BootID) != bootIDBytes {
+	if id.Cluster == "" || id.StoreID == "" || id.Node == 0 || id.Start.Number == 0 || len(id.Start.ID) != bootIDBytes || !id.Start.Valid() {
 		return fmt.Errorf("%w: identity: cluster, store, node, start and a boot id of %d bytes are required", ErrConfig, bootIDBytes)
 	}
 	return nil

@@ -38,8 +38,9 @@
 // # Identity
 //
 // incarnations holds rule 19. A handshake is refused for another cluster, another node, another store than
-// the one registered or seen, a start number lower than registered or seen, and an equal one with another
-// boot id; both sides check. Every frame's header must equal its handshake's. A node's newer Exchange ends
+// the one registered or seen, a start number lower than registered or seen, and a start that does not
+// come from the one registered or seen: rule 19 asks that of an equal number only, but a copy of a store that is started
+// twice has a higher one (package lineage). Both sides check. Every frame's header must equal its handshake's. A node's newer Exchange ends
 // the older one, and hands over no frame before that has handed over its last. A unary call is checked
 // alike, but not remembered; it is ABORTED while another incarnation holds an Exchange (rule 20). Until mTLS
 // comes all of this is a claim, only as good as the network.

@@ -14,7 +14,7 @@ var (
 	ErrWrongNode      = errors.New("meant for another node")
 	ErrWrongStore     = errors.New("node speaks from another store than the one it is known by")
 	ErrOldIncarnation = errors.New("start number is lower than one seen before")
-	ErrCopiedStore    = errors.New("start number is in use under another boot id: two copies of one store are running")
+	ErrCopiedStore    = errors.New("a copy of the store has been started: it does not come from the starts that are known")
 	ErrOtherExchange  = errors.New("another incarnation of the node holds an Exchange")
 	ErrTooManyNodes   = errors.New("too many different nodes have shaken hands")
 )

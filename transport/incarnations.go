@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -28,8 +29,7 @@ type incarnations struct {
 }
 
 type incarnation struct {
-	start uint64
-	boot  []byte
+	start lineage.Start
 	store string
 }
 
@@ -38,7 +38,7 @@ func newIncarnations(self Identity, known KnownFunc, expected func(uint64) bool)
 }
 
 func (s *incarnations) stranger(node uint64) bool {
-	_, _, registered := s.known(node)
+	_, registered := s.known(node)
 	return !registered && !s.expected(node)
 }
 
@@ -58,6 +58,7 @@ func (s *incarnations) admit(h *raftv1.Handshake) error {
 		return err
 	}
 	node, claim := h.GetHeader().GetFromNode(), claimOf(h.GetHeader(), h.GetStoreId())
+	claim.start.Earlier = h.GetEarlierBootIds()
 	registered, err := s.checkRegistered(node, claim)
 	if err != nil {
 		return err
@@ -68,12 +69,13 @@ func (s *incarnations) admit(h *raftv1.Handshake) error {
 	if !ok && len(s.seen) >= nodesSeenMax && s.stranger(node) {
 		return fmt.Errorf("%w: %d", ErrTooManyNodes, nodesSeenMax)
 	}
-	// Metadata outranks memory: a store that is registered displaces one that merely came first.
-	if ok && !(registered && seen.store != claim.store) {
+	// Metadata outranks memory: a store that is registered displaces one that merely came first, and so does a start.
+	if ok && registered != theStart && !(registered == theStore && seen.store != claim.store) {
 		if err := checkSeen(node, seen, claim); err != nil {
 			return err
 		}
 	}
+	claim.start.Earlier = nil // only of use to judge with
 	s.seen[node] = claim
 	return nil
 }
@@ -84,13 +86,14 @@ func (s *incarnations) checkHeader(h *raftv1.Header) error {
 		return err
 	}
 	node, claim := h.GetFromNode(), claimOf(h, "")
-	if _, err := s.checkRegistered(node, claim); err != nil {
+	registered, err := s.checkRegistered(node, claim)
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	seen, ok := s.seen[node]
 	s.mu.Unlock()
-	if !ok {
+	if !ok || registered == theStart {
 		return nil
 	}
 	return checkSeen(node, seen, claim)
@@ -105,6 +108,9 @@ func (s *incarnations) checkHandshake(h *raftv1.Handshake) error {
 	}
 	if n := proto.Size(h); n > handshakeBytesMax {
 		return fmt.Errorf("%w: handshake of %d bytes, want at most %d", ErrMalformed, n, handshakeBytesMax)
+	}
+	if !(lineage.Start{Earlier: h.GetEarlierBootIds()}).Valid() {
+		return fmt.Errorf("%w: earlier_boot_ids: want at most %d, of %d bytes each", ErrMalformed, lineage.EarlierMax, bootIDBytes)
 	}
 	if h.GetToNode() != s.self.Node {
 		return fmt.Errorf("%w: to_node is %d, this is node %d", ErrWrongNode, h.GetToNode(), s.self.Node)
@@ -130,38 +136,57 @@ func (s *incarnations) checkSender(h *raftv1.Header) error {
 	return nil
 }
 
-// checkRegistered reports whether a store is registered for the node, which then is the claimed one.
-func (s *incarnations) checkRegistered(node uint64, claim incarnation) (registered bool, err error) {
-	start, store, ok := s.known(node)
+// registration says how much of a claim is registered.
+type registration int
+
+const (
+	nothing  registration = iota
+	theStore              // the store, and an earlier start on it, or none
+	theStart              // the store, and this very start
+)
+
+// checkRegistered reports how much of the claim is registered.
+func (s *incarnations) checkRegistered(node uint64, claim incarnation) (registration, error) {
+	r, ok := s.known(node)
 	switch {
 	case !ok:
-		return false, nil
-	case store != "" && claim.store != "" && claim.store != store:
-		return false, fmt.Errorf("%w: node %d is registered with store %s, not %.40q", ErrWrongStore, node, store, claim.store)
-	case claim.start < start:
-		return false, fmt.Errorf("%w: node %d is registered with start number %d, not %d", ErrOldIncarnation, node, start, claim.start)
+		return nothing, nil
+	case r.StoreID != "" && claim.store != "" && claim.store != r.StoreID:
+		return nothing, fmt.Errorf("%w: node %d is registered with store %s, not %.40q", ErrWrongStore, node, r.StoreID, claim.store)
+	case claim.start.Number < r.Start.Number:
+		return nothing, fmt.Errorf("%w: node %d is registered with start number %d, not %d", ErrOldIncarnation, node, r.Start.Number, claim.start.Number)
+	case claim.store != "" && !claim.start.Follows(r.Start), claim.start.ForkedFrom(r.Start):
+		return nothing, copied(node, r.Start, claim.start)
+	case r.StoreID == "":
+		return nothing, nil
+	case len(r.Start.ID) > 0 && claim.start.Number == r.Start.Number: // with the same id, or it would be a copy
+		return theStart, nil
 	}
-	return store != "", nil
+	return theStore, nil
+}
+
+func copied(node uint64, known, claim lineage.Start) error {
+	return fmt.Errorf("%w: start number %d of node %d was another one than start number %d follows from", ErrCopiedStore, known.Number, node, claim.Number)
 }
 
 func checkSeen(node uint64, seen, claim incarnation) error {
 	switch {
 	case claim.store != "" && claim.store != seen.store:
 		return fmt.Errorf("%w: node %d spoke from store %s before, now from %.40q", ErrWrongStore, node, seen.store, claim.store)
-	case claim.start < seen.start:
-		return fmt.Errorf("%w: node %d has start number %d, not %d", ErrOldIncarnation, node, seen.start, claim.start)
-	case claim.start == seen.start && !bytes.Equal(claim.boot, seen.boot):
-		return fmt.Errorf("%w: node %d, start number %d", ErrCopiedStore, node, claim.start)
+	case claim.start.Number < seen.start.Number:
+		return fmt.Errorf("%w: node %d has start number %d, not %d", ErrOldIncarnation, node, seen.start.Number, claim.start.Number)
+	case claim.start.ForkedFrom(seen.start):
+		return copied(node, seen.start, claim.start)
 	}
 	return nil
 }
 
 func claimOf(h *raftv1.Header, store string) incarnation {
-	return incarnation{start: h.GetStartNumber(), boot: h.GetBootId(), store: store}
+	return incarnation{lineage.Start{Number: h.GetStartNumber(), ID: h.GetBootId()}, store}
 }
 
 func (i incarnation) same(h *raftv1.Header) bool {
-	return i.start == h.GetStartNumber() && bytes.Equal(i.boot, h.GetBootId())
+	return i.start.Number == h.GetStartNumber() && bytes.Equal(i.start.ID, h.GetBootId())
 }
 
 func sameHeader(a, b *raftv1.Header) bool {

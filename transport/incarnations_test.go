@@ -2,11 +2,13 @@ package transport
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -42,11 +44,29 @@ var refusedHandshakes = []struct {
 	{"another store than seen", hello(identity(2, 6, "c"), func(h *raftv1.Handshake) { h.StoreId = "wiped" }), ErrWrongStore},
 	{"lower start than seen", hello(identity(2, 4, "a"), nil), ErrOldIncarnation},
 	{"equal start with another boot id", hello(identity(2, 5, "c"), nil), ErrCopiedStore},
+	{"a later start that does not come from the one seen", after(hello(identity(2, 6, "c"), nil), "x"), ErrCopiedStore},
+	{"two starts later", after(hello(identity(2, 7, "d"), nil), "c", "x"), ErrCopiedStore},
+	{"an earlier boot id that is short", hello(identity(2, 6, "c"), func(h *raftv1.Handshake) { h.EarlierBootIds = [][]byte{[]byte("b")} }), ErrMalformed},
+	{"many earlier boot ids", hello(identity(2, 99, "c"), func(h *raftv1.Handshake) {
+		h.EarlierBootIds = slices.Repeat([][]byte{h.GetHeader().GetBootId()}, lineage.EarlierMax+1)
+	}), ErrMalformed},
+	{"the start registered with another boot id", hello(identity(3, 8, "c"), nil), ErrCopiedStore},
+	{"a later start that does not come from the one registered", after(hello(identity(3, 10, "d"), nil), "c", "x"), ErrCopiedStore},
 	{"another store than registered", hello(identity(3, 9, "b"), func(h *raftv1.Handshake) { h.StoreId = "wiped" }), ErrWrongStore},
 	{"lower start than registered", hello(identity(3, 7, "b"), nil), ErrOldIncarnation},
 }
 
-func knowNode3(node uint64) (uint64, string, bool) { return 8, "store-3", node == 3 }
+func knowNode3(node uint64) (Registered, bool) {
+	return Registered{identity(3, 8, "b").Start, "store-3"}, node == 3
+}
+
+// after is a handshake after starts with these boot ids, the latest first.
+func after(h *raftv1.Handshake, boots ...string) *raftv1.Handshake {
+	for _, boot := range boots {
+		h.EarlierBootIds = append(h.EarlierBootIds, identity(0, 0, boot).Start.ID)
+	}
+	return h
+}
 
 func expectNode2(node uint64) bool { return node == 2 }
 
@@ -62,19 +82,50 @@ func TestHandshakesAreJudgedByMemoryAndRegistry(t *testing.T) {
 			}
 		})
 	}
-	for _, h := range []*raftv1.Handshake{hello(identity(2, 5, "b"), nil), hello(identity(2, 6, "c"), nil), hello(identity(3, 8, "b"), nil)} {
+	for _, h := range []*raftv1.Handshake{
+		hello(identity(2, 5, "b"), nil), after(hello(identity(2, 6, "c"), nil), "b", "a"), hello(identity(3, 8, "b"), nil),
+		after(hello(identity(3, 10, "d"), nil), "c", "b"),
+		hello(identity(2, 7, "x"), nil), // which says nothing of where it comes from
+	} {
 		if err := s.admit(h); err != nil {
 			t.Errorf("%v: %v", h, err)
 		}
 	}
 	if err := s.admit(hello(identity(2, 5, "b"), nil)); !errors.Is(err, ErrOldIncarnation) {
-		t.Errorf("after start 6, start 5 got %v", err)
+		t.Errorf("after start 7, start 5 got %v", err)
 	}
+}
+
+func TestAStartThatIsRegisteredIsBelievedWhateverCameBeforeIt(t *testing.T) {
+	real := after(hello(identity(2, 8, "e"), nil), "d", "c", "b")
+	known := Registered{identity(2, 5, "b").Start, "store-2"}
+	s := newIncarnations(identity(1, 1, "a"), func(uint64) (Registered, bool) { return known, true }, expectNode2)
+	if err := s.admit(after(hello(identity(2, 7, "x"), nil), "c", "b")); err != nil { // by somebody who has heard of the others
+		t.Fatal(err)
+	}
+	if err := s.admit(real); !errors.Is(err, ErrCopiedStore) {
+		t.Fatalf("before it is registered: %v", err)
+	}
+	if err := s.checkHeader(identityHeader(2, 6, "c")); !errors.Is(err, ErrOldIncarnation) {
+		t.Fatalf("a unary call: %v", err)
+	}
+	known = Registered{identity(2, 8, "e").Start, "store-2"}
+	if err := errors.Join(s.checkHeader(identityHeader(2, 8, "e")), s.admit(real)); err != nil {
+		t.Errorf("when it is registered: %v", err)
+	}
+	if err := s.admit(hello(identity(2, 9, "x"), nil)); !errors.Is(err, ErrCopiedStore) {
+		t.Errorf("a start that says nothing of the one registered: %v", err)
+	}
+}
+
+func identityHeader(node, start uint64, boot string) *raftv1.Header {
+	id := identity(node, start, boot)
+	return id.header()
 }
 
 func TestARegisteredStoreDisplacesOneThatMerelyCameFirst(t *testing.T) {
 	registered := false
-	s := newIncarnations(identity(1, 1, "a"), func(uint64) (uint64, string, bool) { return 1, "store-2", registered }, expectNode2)
+	s := newIncarnations(identity(1, 1, "a"), func(uint64) (Registered, bool) { return Registered{lineage.Start{Number: 1}, "store-2"}, registered }, expectNode2)
 	impostor := hello(identity(2, 99, "x"), func(h *raftv1.Handshake) { h.StoreId = "elsewhere" })
 	if err := s.admit(impostor); err != nil {
 		t.Fatal(err)
@@ -94,10 +145,7 @@ func TestARegisteredStoreDisplacesOneThatMerelyCameFirst(t *testing.T) {
 
 func TestUnaryHeadersAreJudgedButNotRemembered(t *testing.T) {
 	s := newIncarnations(identity(1, 1, "a"), knowNode3, expectNode2)
-	header := func(node, start uint64, boot string) *raftv1.Header {
-		id := identity(node, start, boot)
-		return id.header()
-	}
+	header := identityHeader
 	if err := s.checkHeader(header(2, 50, "x")); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,10 @@
 package transport
 
-import "time"
+import (
+	"time"
+
+	"github.com/multiraftd/multiraftd/proto/lineage"
+)
 
 // Limits in bytes. The configurable ones are the defaults of Config.
 const (
@@ -20,7 +24,7 @@ const (
 	snapshotRateBytes    = 64 << 20  // of all snapshots together, per second and direction
 	partialBytesMax      = 128 << 20 // of messages that have begun and not ended, from all connections
 	handshakeBytesMax    = 2 << 10   // what is kept of a node must be small
-	bootIDBytes          = 16
+	bootIDBytes          = lineage.IDBytes
 )
 
 // Limits in counts.

@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -36,5 +37,5 @@ func heartbeat(group, commit uint64, context string) *raftv1.Envelope {
 func identity(node, start uint64, boot string) Identity {
 	b := make([]byte, bootIDBytes)
 	copy(b, boot)
-	return Identity{Cluster: "cluster-a", StoreID: "store-" + string(rune('0'+node)), Node: node, Start: start, BootID: b}
+	return Identity{Cluster: "cluster-a", StoreID: "store-" + string(rune('0'+node)), Node: node, Start: lineage.Start{Number: start, ID: b}}
 }

@@ -300,7 +300,7 @@ func TestStrangersAreFewAndForgottenWhenTheyGo(t *testing.T) {
 		t.Cleanup(cancel)
 		stream, err := c.Exchange(ctx)
 		if err == nil {
-			err = stream.Send(handshakeMessage(hello(identity(node, 9, "b"), nil)))
+			err = stream.Send(handshakeMessage(after(hello(identity(node, 9, "c"), nil), "b")))
 		}
 		if err == nil {
 			_, err = stream.Recv()

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -400,8 +401,8 @@ func TestRequestsOfAStreamAreCheckedLikeAnyCall(t *testing.T) {
 		id   Identity
 		code codes.Code
 	}{
-		"another cluster": {Identity{Cluster: "other", Node: 1, Start: 1, BootID: identity(1, 1, "a").BootID}, codes.FailedPrecondition},
-		"no start number": {Identity{Cluster: "cluster-a", Node: 1, BootID: identity(1, 1, "a").BootID}, codes.InvalidArgument},
+		"another cluster": {Identity{Cluster: "other", Node: 1, Start: identity(1, 1, "a").Start}, codes.FailedPrecondition},
+		"no start number": {Identity{Cluster: "cluster-a", Node: 1, Start: lineage.Start{ID: identity(1, 1, "a").Start.ID}}, codes.InvalidArgument},
 	} {
 		stream, err := rawClient(t, to).InstallSnapshot(t.Context())
 		if err != nil {

@@ -261,7 +261,7 @@ func newServer(t *Transport, l *guard.Listener) *grpc.Server {
 
 func withDefaults(cfg Config) Config {
 	if cfg.Known == nil {
-		cfg.Known = func(uint64) (uint64, string, bool) { return 0, "", false }
+		cfg.Known = func(uint64) (r Registered, ok bool) { return r, false }
 	}
 	if cfg.Dial == nil {
 		cfg.Dial = dialTCP

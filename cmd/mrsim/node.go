@@ -90,7 +90,7 @@ func (n *node) start() {
 	n.began, n.quiet = map[raftcore.GroupID]store.Stored{}, n.w.now
 	n.watchDisk()
 	n.disk = &disk{n: n, life: n.life, mem: n.mem, quiet: n.w.now}
-	self, boot, err := n.nextStart()
+	self, err := n.nextStart()
 	if err != nil {
 		if n.alive(n.disk.life) { // else the crash in it has arranged what follows
 			n.exit(err)
@@ -113,7 +113,7 @@ func (n *node) start() {
 		CoreCounters:   &raftcore.Counters{},
 		RouterCounters: &router.Counters{},
 	})
-	n.link = n.w.net.Attach(transport.Identity{Cluster: "sim", StoreID: storeID(n.id), Node: n.id, Start: self.Start, BootID: boot}, receiver{n, n.life})
+	n.link = n.w.net.Attach(transport.Identity{Cluster: "sim", StoreID: storeID(n.id), Node: n.id, Start: self.LatestStart()}, receiver{n, n.life})
 	n.link.ServeSnapshots(receiver{n, n.life})
 	n.beat(n.life)
 	n.register(n.life)
@@ -121,18 +121,18 @@ func (n *node) start() {
 
 var silent = slog.New(slog.DiscardHandler)
 
-func (n *node) nextStart() (store.Node, []byte, error) {
+func (n *node) nextStart() (store.Node, error) {
 	v, err := n.disk.View()
 	if err != nil {
-		return store.Node{}, nil, err
+		return store.Node{}, err
 	}
 	self, ok, err := store.LoadNode(v)
 	if err := errors.Join(err, v.Close()); err != nil {
-		return store.Node{}, nil, err
+		return store.Node{}, err
 	}
 	if !ok {
 		n.w.violate("disk", "node %d has lost its identity", n.id)
-		return store.Node{}, nil, errDown
+		return store.Node{}, errDown
 	}
 	return nodes.NextStart(n.disk, self)
 }
@@ -163,8 +163,8 @@ func (n *node) register(life int) {
 	}
 	rec, ok := n.core.Table().Meta.Node(raftcore.NodeID(n.id))
 	if !ok || rec.GetStartNumber() < n.self.Start {
-		n.w.command(n, &metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{Node: &metav1.Node{
-			NodeId: n.id, StoreId: storeID(n.id), StartNumber: n.self.Start, Rack: fmt.Sprintf("rack-%d", n.id%3),
+		n.w.command(n, &metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{EarlierBootIds: n.self.EarlierBootIDs, Node: &metav1.Node{
+			NodeId: n.id, StoreId: storeID(n.id), StartNumber: n.self.Start, BootId: n.self.BootID, Rack: fmt.Sprintf("rack-%d", n.id%3),
 			ClientAddr: fmt.Sprintf("node-%d:1", n.id), PeerAddr: fmt.Sprintf("node-%d:2", n.id),
 		}}}}, nil)
 	}

@@ -234,6 +234,46 @@ func TestAWipedNodeIsRefusedAndWhatItSaysToTypeWorks(t *testing.T) {
 	wantRecords(ctx, t, cl, "t", l.end(t))
 }
 
+// TestAnOldCopyOfADataDirectoryIsRefusedHoweverOftenItIsStarted: a supervisor starts again what has ended. The copy has no
+// other start number than the original after one start, and a higher one after two.
+func TestAnOldCopyOfADataDirectoryIsRefusedHoweverOftenItIsStarted(t *testing.T) {
+	c, ctx := startCluster(t)
+	cl := connect(t, c)
+	mustCreate(t, ctx, cl, "t", 2)
+	l := startLoad(ctx, t, cl, "t")
+	l.waitFor(ctx, t, 200)
+	code, err := c.Stop(3)
+	if must(t, err); code != 0 {
+		t.Fatalf("node 3 ended with %d", code)
+	}
+	copied := filepath.Join(t.TempDir(), "copy")
+	must(t, os.CopyFS(copied, os.DirFS(c.DataDir(3))))
+	must(t, c.Start(3))
+	must(t, c.Healthy(ctx))
+	l.waitFor(ctx, t, 200)
+	must(t, killed(c, 3))
+	must(t, os.RemoveAll(c.DataDir(3)))
+	must(t, os.Rename(copied, c.DataDir(3)))
+	for try := range 4 {
+		if try == 2 { // what the others remember of node 3 ends with their processes, but not what is registered
+			for id := 1; id <= 2; id++ {
+				must(t, killed(c, id))
+				must(t, c.Start(id))
+			}
+		}
+		must(t, c.Start(3))
+		if says := endOf(ctx, t, c, 3); !strings.Contains(says, "a copy of the node's store") || !strings.Contains(says, "mrctl node remove 3 --force") {
+			t.Fatalf("start %d: node 3 says\n%s", try+1, says)
+		}
+	}
+	ctl(ctx, t, c, "node", "remove", "3", "--force")
+	must(t, os.RemoveAll(c.DataDir(3)))
+	must(t, c.Join(3, c.ClientAddr(1)))
+	waitLog(ctx, t, c, 3, "as node 4")
+	must(t, c.Healthy(ctx))
+	wantRecords(ctx, t, cl, "t", l.end(t))
+}
+
 func TestANodeComesBackWithAnotherAddressWithAndWithoutJoin(t *testing.T) {
 	c, ctx := lifeCluster(t, 1)
 	cl := connect(t, c)

@@ -39,6 +39,8 @@ var (
 	ErrRemovalPending = errors.New("metadata: node still deletes an older replica of the group")
 	// ErrStaleStart: a node came with a smaller start number than is recorded; an old copy of its disk.
 	ErrStaleStart = errors.New("metadata: start number went back")
+	// ErrStoreCopied: a node came with a start that does not follow the one recorded; an old copy of its disk, or two.
+	ErrStoreCopied = errors.New("metadata: a copy of the node's store")
 )
 
 // ErrCorrupt is returned by Open: what is stored contradicts itself.

@@ -104,7 +104,7 @@ func (x *executing) entry(commands [][]byte) {
 }
 
 var reasons = []error{
-	ErrInvalid, ErrTopicExists, ErrNotEnoughNodes, ErrLimit, ErrStoreChanged, ErrStaleStart, ErrUnknownNode, ErrNodeRemoved, ErrNodeDraining,
+	ErrInvalid, ErrTopicExists, ErrNotEnoughNodes, ErrLimit, ErrStoreChanged, ErrStaleStart, ErrStoreCopied, ErrUnknownNode, ErrNodeRemoved, ErrNodeDraining,
 	ErrNodeInUse, ErrVotersUnknown, ErrUnknownGroup, ErrUnknownTopic, ErrTargetOpen, ErrRemovalPending,
 }
 

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	metav1 "github.com/multiraftd/multiraftd/proto/multiraft/meta/v1"
 )
 
@@ -67,6 +68,17 @@ func ValidateNode(n *metav1.Node) error {
 		return invalid("start_number", "must not be 0")
 	}
 	return ValidateStore(n)
+}
+
+// ValidateStarts checks the boot ids of a registration.
+func ValidateStarts(n *metav1.Node, earlier [][]byte) error {
+	if len(n.GetBootId()) != 0 && len(n.GetBootId()) != lineage.IDBytes {
+		return invalid("boot_id", "%d bytes, must be %d", len(n.GetBootId()), lineage.IDBytes)
+	}
+	if !startOf(n, earlier).Valid() {
+		return invalid("earlier_boot_ids", "must be at most %d, of %d bytes each", lineage.EarlierMax, lineage.IDBytes)
+	}
+	return nil
 }
 
 // ValidateStore checks what a node knows of itself before it has an id.

@@ -66,7 +66,7 @@ func (m *Machine) execute(payload []byte, b *store.Batch) raftcore.Outcome {
 	}
 	switch c := c.GetCommand().(type) {
 	case *metav1.Command_RegisterNode:
-		return m.registerNode(c.RegisterNode.GetNode(), b)
+		return m.registerNode(c.RegisterNode, b)
 	case *metav1.Command_CreateTopic:
 		return m.createTopic(c.CreateTopic, b)
 	case *metav1.Command_AllocateProducers:

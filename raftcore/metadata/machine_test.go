@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	metav1 "github.com/multiraftd/multiraftd/proto/multiraft/meta/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
@@ -103,6 +105,42 @@ func TestFieldsThatCannotBeAcceptedAreNamed(t *testing.T) {
 	}
 	if err := ValidateTopic("A-Za.z_0-9", 1, 1); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestACopyOfANodesStoreIsNotRegistered(t *testing.T) {
+	w := newWorld(t)
+	id := func(b byte) []byte { return bytes.Repeat([]byte{b}, lineage.IDBytes) }
+	start := func(number uint64, boot byte, earlier ...byte) []byte {
+		c := &metav1.RegisterNode{Node: &metav1.Node{NodeId: 2, StoreId: "a", StartNumber: number}}
+		if boot != 0 {
+			c.Node.BootId = id(boot)
+		}
+		for _, b := range earlier {
+			c.EarlierBootIds = append(c.EarlierBootIds, id(b))
+		}
+		return encode(&metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: c}})
+	}
+	w.accepted(start(3, 0)) // of a version that knows of no boot ids
+	w.accepted(start(4, 4, 3))
+	w.accepted(start(4, 4, 3)) // told again
+	w.accepted(start(6, 6, 5, 4, 3))
+	for what, c := range map[string][]byte{
+		"the same number": start(6, 9, 8, 4), "a later one": start(8, 9, 9, 9, 5, 4), "without an id": start(6, 0), "without earlier ids": start(7, 7),
+	} {
+		if err := isRefused(t, w.one(c)); !errors.Is(err, ErrStoreCopied) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	var invalid *InvalidError
+	short := &metav1.RegisterNode{Node: &metav1.Node{NodeId: 2, StoreId: "a", StartNumber: 7, BootId: id(7)}, EarlierBootIds: [][]byte{{1}}}
+	if err := isRefused(t, w.one(encode(&metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: short}}))); !errors.As(err, &invalid) || invalid.Field != "earlier_boot_ids" {
+		t.Errorf("a short id: %v", err)
+	}
+	w.accepted(start(7, 7, 6))
+	w.reopen()
+	if n, _ := w.m.State().Node(2); n.GetStartNumber() != 7 || !bytes.Equal(n.GetBootId(), id(7)) {
+		t.Errorf("%v", n)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	metav1 "github.com/multiraftd/multiraftd/proto/multiraft/meta/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
@@ -13,12 +14,16 @@ import (
 
 // registerNode records a start of a node. Once the voters of the metadata group are recorded, all others come
 // by joinNode: nobody becomes a member by claiming an id.
-func (m *Machine) registerNode(n *metav1.Node, b *store.Batch) raftcore.Outcome {
+func (m *Machine) registerNode(c *metav1.RegisterNode, b *store.Batch) raftcore.Outcome {
+	n := c.GetNode()
 	if err := ValidateNode(n); err != nil {
 		return refused(err)
 	}
+	if err := ValidateStarts(n, c.GetEarlierBootIds()); err != nil {
+		return refused(err)
+	}
 	known, ok := m.state.Node(raftcore.NodeID(n.GetNodeId()))
-	if err := m.mayRegister(known, n); err != nil {
+	if err := m.mayRegister(known, n, c.GetEarlierBootIds()); err != nil {
 		return refused(err)
 	}
 	if n.State = known.GetState(); ok && proto.Equal(known, n) {
@@ -29,7 +34,7 @@ func (m *Machine) registerNode(n *metav1.Node, b *store.Batch) raftcore.Outcome 
 }
 
 // mayRegister: known is nil for a new node.
-func (m *Machine) mayRegister(known, n *metav1.Node) error {
+func (m *Machine) mayRegister(known, n *metav1.Node, earlier [][]byte) error {
 	id := raftcore.NodeID(n.GetNodeId())
 	_, removed := m.state.Removed(id)
 	switch {
@@ -45,8 +50,14 @@ func (m *Machine) mayRegister(known, n *metav1.Node) error {
 		return fmt.Errorf("%w: node %d came with %s, it had %s", ErrStoreChanged, id, n.GetStoreId(), known.GetStoreId())
 	case known.GetStartNumber() > n.GetStartNumber():
 		return fmt.Errorf("%w: node %d came with %d, it had %d", ErrStaleStart, id, n.GetStartNumber(), known.GetStartNumber())
+	case !startOf(n, earlier).Follows(startOf(known, nil)):
+		return fmt.Errorf("%w: node %d, start number %d was another one than start number %d follows from", ErrStoreCopied, id, known.GetStartNumber(), n.GetStartNumber())
 	}
 	return nil
+}
+
+func startOf(n *metav1.Node, earlier [][]byte) lineage.Start {
+	return lineage.Start{Number: n.GetStartNumber(), ID: n.GetBootId(), Earlier: earlier}
 }
 
 // putNode stores a node. A new one is a learner of the metadata group, or one of its recorded voters.

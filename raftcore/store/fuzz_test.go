@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/multiraftd/multiraftd/proto/decodetest"
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
@@ -41,6 +42,13 @@ var storedValues = map[string]func(value []byte) (again []byte, err error){
 		return append(appendEntryHeader(nil, e), e.GetData()...), nil
 	},
 	"node": func(value []byte) ([]byte, error) { return throughNode(kindNode, value) },
+	"starts": func(value []byte) ([]byte, error) {
+		again, err := throughNode(kindStarts, value)
+		if errors.Is(err, errNotStored) { // boot ids of another start than the latest
+			return value, nil
+		}
+		return again, err
+	},
 	"format": func(value []byte) ([]byte, error) {
 		again, err := throughNode(kindFormat, value)
 		if errors.Is(err, ErrForeign) || errors.Is(err, ErrNewerFormat) {
@@ -73,8 +81,10 @@ func throughNode(kind byte, value []byte) ([]byte, error) {
 			return op.Value, v.Close()
 		}
 	}
-	return nil, errors.New("nothing was stored")
+	return nil, errNotStored
 }
+
+var errNotStored = errors.New("nothing was stored")
 
 // FuzzStoredValue: a stored value is damaged, or the one encoding of what it says.
 func FuzzStoredValue(f *testing.F) {
@@ -91,10 +101,11 @@ func FuzzStoredValue(f *testing.F) {
 	gone := StoredGroup{Group: testGroup, Replica: 2, Tombstone: true}
 	e := newEntry(9, 300, []byte("data"))
 	node := new(Batch)
-	PutNode(node, Node{Cluster: "c", StoreID: "s", NodeID: 3, Start: 1 << 40, State: 2, Bootstrap: "1=a:1,2=b:2"})
+	boot := bytes.Repeat([]byte{7}, lineage.IDBytes)
+	PutNode(node, Node{Cluster: "c", StoreID: "s", NodeID: 3, Start: 1, State: 2, Bootstrap: "1=a:1,2=b:2", BootID: boot, EarlierBootIDs: [][]byte{boot, boot}})
 	for _, value := range [][]byte{
 		state.encode(), identity.encode(), gone.encode(), append(appendEntryHeader(nil, e), e.GetData()...), encodeHardState(1<<40, 2, 300),
-		node.Ops()[0].Value, node.Ops()[1].Value, {}, {valueVersion, math.MaxUint8},
+		node.Ops()[0].Value, node.Ops()[1].Value, node.Ops()[2].Value, {}, {valueVersion, math.MaxUint8},
 	} {
 		for i := range names {
 			f.Add(uint8(i), value)

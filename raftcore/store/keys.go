@@ -17,6 +17,7 @@ const (
 const (
 	kindFormat   byte = 'F' // node space
 	kindNode     byte = 'N'
+	kindStarts   byte = 'S'
 	kindHard     byte = 'H' // group space, after the group
 	kindIdentity byte = 'I'
 	kindApplied  byte = 'A' // data space, after group and generation

@@ -1,10 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 )
@@ -27,6 +30,19 @@ type Node struct {
 	// Contacts are the nodes that were members when this one joined, with their peer addresses, as a bootstrap
 	// set is typed: whom it speaks to until it has the metadata. Empty on a founder.
 	Contacts string
+	// BootID was drawn at the latest start, and EarlierBootIDs at those before it; see lineage.
+	BootID         []byte
+	EarlierBootIDs [][]byte
+}
+
+// LatestStart is the latest start of the node.
+func (n *Node) LatestStart() lineage.Start {
+	return lineage.Start{Number: n.Start, ID: n.BootID, Earlier: n.EarlierBootIDs}
+}
+
+// SetStart makes s the latest start of the node.
+func (n *Node) SetStart(s lineage.Start) {
+	n.Start, n.BootID, n.EarlierBootIDs = s.Number, s.ID, s.Earlier
 }
 
 // PutNode stores n and the format of the store.
@@ -45,6 +61,10 @@ func PutNode(b *Batch, n Node) {
 		v = appendBytes(v, n.Contacts)
 	}
 	b.Set(nodeKey(kindNode), v)
+	if len(n.BootID) > 0 { // in a record of its own: to versions that do not know it, it is not there
+		ids := slices.Concat(append([][]byte{n.BootID}, n.EarlierBootIDs...)...)
+		b.Set(nodeKey(kindStarts), appendBytes(binary.AppendUvarint(newValue(len(ids)+2*binary.MaxVarintLen64), n.Start), string(ids)))
+	}
 }
 
 // LoadNode returns false when nothing was stored yet, and ErrNewerFormat or ErrDamaged for a store that this
@@ -69,7 +89,35 @@ func LoadNode(v View) (Node, bool, error) {
 	if len(d.rest) > 0 {
 		n.Contacts = string(d.bytes())
 	}
-	return n, true, d.err()
+	if err := d.err(); err != nil {
+		return Node{}, false, err
+	}
+	return n, true, n.loadStarts(v)
+}
+
+// loadStarts reads the boot ids, if they are those up to the latest start: a version that knows of none may have started
+// the node in between.
+func (n *Node) loadStarts(v View) error {
+	value, err := v.Get(nodeKey(kindStarts))
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d := decode("starts", value)
+	number := d.uvarint()
+	ids := slices.Collect(slices.Chunk(bytes.Clone(d.bytes()), lineage.IDBytes))
+	if err := d.err(); err != nil {
+		return err
+	}
+	if len(ids) == 0 || !(lineage.Start{ID: ids[0], Earlier: ids[1:]}).Valid() {
+		return fmt.Errorf("%w: starts record", ErrDamaged)
+	}
+	if number == n.Start {
+		n.BootID, n.EarlierBootIDs = ids[0], ids[1:]
+	}
+	return nil
 }
 
 func putFormat(b *Batch, format uint32) {

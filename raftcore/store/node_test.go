@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
+	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 )
 
@@ -22,6 +25,7 @@ func TestANodeRecordIsReadAsItWasStored(t *testing.T) {
 			Format: FormatVersion, Cluster: "c", StoreID: "s", NodeID: 3, Start: 1 << 40,
 			State: raftv1.StoreState_STORE_STATE_FOUNDING, Bootstrap: "1=a:1,2=b:2",
 		}
+		want.SetStart(want.LatestStart().Next(bytes.Repeat([]byte{1}, lineage.IDBytes)).Next(bytes.Repeat([]byte{2}, lineage.IDBytes)))
 		b := new(Batch)
 		PutNode(b, want)
 		must(t, kv.Commit(b, true))
@@ -31,6 +35,30 @@ func TestANodeRecordIsReadAsItWasStored(t *testing.T) {
 		}
 		must(t, kv.Close())
 	})
+}
+
+func TestBootIDsOfOtherStartsThanTheLatestAreForgotten(t *testing.T) {
+	n, kv := Node{Format: FormatVersion, Cluster: "c", StoreID: "s", NodeID: 3}, NewMem()
+	n.SetStart(n.LatestStart().Next(bytes.Repeat([]byte{1}, lineage.IDBytes)))
+	b := new(Batch)
+	PutNode(b, n)
+	older := n
+	older.SetStart(lineage.Start{Number: n.Start + 1}) // by a version that keeps no boot ids
+	PutNode(b, older)
+	must(t, kv.Commit(b, true))
+	if got, ok, err := loadNode(t, kv); !ok || err != nil || !reflect.DeepEqual(got, older) {
+		t.Fatalf("got %+v, %v, %v", got, ok, err)
+	}
+	for what, value := range map[string][]byte{
+		"no id": appendBytes(binary.AppendUvarint(newValue(9), 2), ""), "a short id": appendBytes(binary.AppendUvarint(newValue(9), 2), "short"),
+	} {
+		b := new(Batch)
+		b.Set(nodeKey(kindStarts), value)
+		must(t, kv.Commit(b, true))
+		if _, _, err := loadNode(t, kv); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 func loadNode(t *testing.T, kv KV) (Node, bool, error) {

@@ -2461,9 +2461,14 @@ type RegisterNodeRequest struct {
 	// Where it serves peers.
 	PeerAddr string `protobuf:"bytes,5,opt,name=peer_addr,json=peerAddr,proto3" json:"peer_addr,omitempty"`
 	// Its rack; empty = none.
-	Rack          string `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Rack string `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
+	// 16 random bytes drawn at this start; empty = not told. With the incarnation recorded, another one than before is
+	// refused: an older copy of the store.
+	BootId []byte `protobuf:"bytes,7,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	// Those of the starts before, the latest first, at most 64: they must hold the one recorded.
+	EarlierBootIds [][]byte `protobuf:"bytes,8,rep,name=earlier_boot_ids,json=earlierBootIds,proto3" json:"earlier_boot_ids,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RegisterNodeRequest) Reset() {
@@ -2536,6 +2541,20 @@ func (x *RegisterNodeRequest) GetRack() string {
 		return x.Rack
 	}
 	return ""
+}
+
+func (x *RegisterNodeRequest) GetBootId() []byte {
+	if x != nil {
+		return x.BootId
+	}
+	return nil
+}
+
+func (x *RegisterNodeRequest) GetEarlierBootIds() [][]byte {
+	if x != nil {
+		return x.EarlierBootIds
+	}
+	return nil
 }
 
 // RegisterNodeResponse has no fields: it is registered.
@@ -3508,7 +3527,7 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"disk_space\x182 \x01(\x0e2\x17.multiraft.v1.DiskSpaceR\tdiskSpace\x12&\n" +
 	"\x0fdisk_free_bytes\x183 \x01(\x04R\rdiskFreeBytes\x12\x1d\n" +
 	"\n" +
-	"disk_bytes\x184 \x01(\x04R\tdiskBytes\"\xbe\x01\n" +
+	"disk_bytes\x184 \x01(\x04R\tdiskBytes\"\x81\x02\n" +
 	"\x13RegisterNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\tR\astoreId\x12!\n" +
@@ -3516,7 +3535,9 @@ const file_multiraft_v1_admin_proto_rawDesc = "" +
 	"\vclient_addr\x18\x04 \x01(\tR\n" +
 	"clientAddr\x12\x1b\n" +
 	"\tpeer_addr\x18\x05 \x01(\tR\bpeerAddr\x12\x12\n" +
-	"\x04rack\x18\x06 \x01(\tR\x04rack\"\x16\n" +
+	"\x04rack\x18\x06 \x01(\tR\x04rack\x12\x17\n" +
+	"\aboot_id\x18\a \x01(\fR\x06bootId\x12(\n" +
+	"\x10earlier_boot_ids\x18\b \x03(\fR\x0eearlierBootIds\"\x16\n" +
 	"\x14RegisterNodeResponse\"~\n" +
 	"\x0fJoinNodeRequest\x12\x19\n" +
 	"\bstore_id\x18\x01 \x01(\tR\astoreId\x12\x1f\n" +

@@ -312,13 +312,16 @@ func (*Command_AlterTopic) isCommand_Command() {}
 
 func (*Command_DeleteTopic) isCommand_Command() {}
 
-// RegisterNode records a node. Refused for another store id or a smaller start number than recorded.
+// RegisterNode records a node. Refused for another store id, a smaller start number than recorded, or a start that does
+// not follow the one recorded.
 type RegisterNode struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node.
-	Node          *Node `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Node *Node `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Boot ids of the starts before this one, the latest first, at most 64.
+	EarlierBootIds [][]byte `protobuf:"bytes,2,rep,name=earlier_boot_ids,json=earlierBootIds,proto3" json:"earlier_boot_ids,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RegisterNode) Reset() {
@@ -354,6 +357,13 @@ func (*RegisterNode) Descriptor() ([]byte, []int) {
 func (x *RegisterNode) GetNode() *Node {
 	if x != nil {
 		return x.Node
+	}
+	return nil
+}
+
+func (x *RegisterNode) GetEarlierBootIds() [][]byte {
+	if x != nil {
+		return x.EarlierBootIds
 	}
 	return nil
 }
@@ -1009,7 +1019,9 @@ type Node struct {
 	// Its rack; empty = none.
 	Rack string `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
 	// What it is used for.
-	State         NodeState `protobuf:"varint,7,opt,name=state,proto3,enum=multiraft.meta.v1.NodeState" json:"state,omitempty"`
+	State NodeState `protobuf:"varint,7,opt,name=state,proto3,enum=multiraft.meta.v1.NodeState" json:"state,omitempty"`
+	// The random id of that incarnation; empty = not known.
+	BootId        []byte `protobuf:"bytes,8,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1091,6 +1103,13 @@ func (x *Node) GetState() NodeState {
 		return x.State
 	}
 	return NodeState_NODE_STATE_UNSPECIFIED
+}
+
+func (x *Node) GetBootId() []byte {
+	if x != nil {
+		return x.BootId
+	}
+	return nil
 }
 
 // RemovedNode is what is left of a node that was removed, so that it is refused. Stored in the machine's state.
@@ -1717,9 +1736,10 @@ const file_multiraft_meta_v1_meta_proto_rawDesc = "" +
 	" \x01(\v2\x1d.multiraft.meta.v1.AlterTopicH\x00R\n" +
 	"alterTopic\x12C\n" +
 	"\fdelete_topic\x18\v \x01(\v2\x1e.multiraft.meta.v1.DeleteTopicH\x00R\vdeleteTopicB\t\n" +
-	"\acommand\";\n" +
+	"\acommand\"e\n" +
 	"\fRegisterNode\x12+\n" +
-	"\x04node\x18\x01 \x01(\v2\x17.multiraft.meta.v1.NodeR\x04node\"\xb4\x01\n" +
+	"\x04node\x18\x01 \x01(\v2\x17.multiraft.meta.v1.NodeR\x04node\x12(\n" +
+	"\x10earlier_boot_ids\x18\x02 \x03(\fR\x0eearlierBootIds\"\xb4\x01\n" +
 	"\vCreateTopic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1763,7 +1783,7 @@ const file_multiraft_meta_v1_meta_proto_rawDesc = "" +
 	"\n" +
 	"replica_id\x18\x03 \x01(\x04R\treplicaId\")\n" +
 	"\x11AllocateProducers\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\rR\x05count\"\xe3\x01\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\"\xfc\x01\n" +
 	"\x04Node\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\tR\astoreId\x12!\n" +
@@ -1772,7 +1792,8 @@ const file_multiraft_meta_v1_meta_proto_rawDesc = "" +
 	"clientAddr\x12\x1b\n" +
 	"\tpeer_addr\x18\x05 \x01(\tR\bpeerAddr\x12\x12\n" +
 	"\x04rack\x18\x06 \x01(\tR\x04rack\x122\n" +
-	"\x05state\x18\a \x01(\x0e2\x1c.multiraft.meta.v1.NodeStateR\x05state\"A\n" +
+	"\x05state\x18\a \x01(\x0e2\x1c.multiraft.meta.v1.NodeStateR\x05state\x12\x17\n" +
+	"\aboot_id\x18\b \x01(\fR\x06bootId\"A\n" +
 	"\vRemovedNode\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\x04R\x06nodeId\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\tR\astoreId\"\\\n" +

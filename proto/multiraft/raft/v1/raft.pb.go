@@ -1178,9 +1178,12 @@ type Handshake struct {
 	// UUID of the speaker's store: a wiped disk under an old node id is recognised by it.
 	StoreId string `protobuf:"bytes,2,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
 	// The node the speaker believes it talks to; another one refuses with FAILED_PRECONDITION.
-	ToNode        uint64 `protobuf:"varint,3,opt,name=to_node,json=toNode,proto3" json:"to_node,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ToNode uint64 `protobuf:"varint,3,opt,name=to_node,json=toNode,proto3" json:"to_node,omitempty"`
+	// Boot ids of the speaker's starts before this one, the latest first, as far as it knows them: at most 64. Whoever
+	// remembers one of these starts under another id has to do with an older copy of the store, and refuses it.
+	EarlierBootIds [][]byte `protobuf:"bytes,4,rep,name=earlier_boot_ids,json=earlierBootIds,proto3" json:"earlier_boot_ids,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Handshake) Reset() {
@@ -1232,6 +1235,13 @@ func (x *Handshake) GetToNode() uint64 {
 		return x.ToNode
 	}
 	return 0
+}
+
+func (x *Handshake) GetEarlierBootIds() [][]byte {
+	if x != nil {
+		return x.EarlierBootIds
+	}
+	return nil
 }
 
 // ExchangeRequest goes from the node that opened the stream to the node that serves it.
@@ -2513,11 +2523,12 @@ const file_multiraft_raft_v1_raft_proto_rawDesc = "" +
 	"\vnext_offset\x18\x04 \x01(\x04R\n" +
 	"nextOffset\x12\x1f\n" +
 	"\vmatch_index\x18\x05 \x01(\x04R\n" +
-	"matchIndex\"r\n" +
+	"matchIndex\"\x9c\x01\n" +
 	"\tHandshake\x121\n" +
 	"\x06header\x18\x01 \x01(\v2\x19.multiraft.raft.v1.HeaderR\x06header\x12\x19\n" +
 	"\bstore_id\x18\x02 \x01(\tR\astoreId\x12\x17\n" +
-	"\ato_node\x18\x03 \x01(\x04R\x06toNode\"\x8c\x01\n" +
+	"\ato_node\x18\x03 \x01(\x04R\x06toNode\x12(\n" +
+	"\x10earlier_boot_ids\x18\x04 \x03(\fR\x0eearlierBootIds\"\x8c\x01\n" +
 	"\x0fExchangeRequest\x12<\n" +
 	"\thandshake\x18\x01 \x01(\v2\x1c.multiraft.raft.v1.HandshakeH\x00R\thandshake\x120\n" +
 	"\x05frame\x18\x02 \x01(\v2\x18.multiraft.raft.v1.FrameH\x00R\x05frameB\t\n" +
