@@ -183,17 +183,21 @@ func (c *Cluster) Close() error {
 func (c *Cluster) Healthy(ctx context.Context) error {
 	tick := time.NewTicker(healthPoll)
 	defer tick.Stop()
+	var said []byte // last, by an mrctl that was not cut off
 	for {
 		out, err := c.Ctl(ctx, "cluster", "health", "--timeout", "3s").CombinedOutput()
 		if err == nil {
 			return nil
+		}
+		if ctx.Err() == nil {
+			said = out
 		}
 		if err := c.Err(); err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not healthy: %w; mrctl cluster health says:\n%s", ctx.Err(), out)
+			return fmt.Errorf("not healthy: %w; mrctl cluster health says:\n%s", ctx.Err(), said)
 		case <-tick.C:
 		}
 	}
