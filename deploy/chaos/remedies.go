@@ -277,15 +277,44 @@ func (w *ward) failedReplica(ctx context.Context) error {
 			return err
 		}
 	}
-	r, err := w.failsAgain(ctx, 2, `^the replica of group \d+ .*on node 2 has failed`)
-	if err != nil {
+	const failed = `^the replica of group \d+ .*on node 2 has failed`
+	if _, err := w.failsAgain(ctx, 2, failed); err != nil {
 		return err
 	}
-	_, replace, ok := strings.Cut(r.Try, "replace it: ")
-	if !ok {
-		return fmt.Errorf("the remedy is %q", r.Try)
-	}
-	return w.typeIn(ctx, w.bin, replace)
+	return w.replaceAll(ctx, regexp.MustCompile(failed))
+}
+
+// replaceAll types in what health says of each replica that has failed, until there is none: while its disk was frozen,
+// node 2 may have lost the lead of other groups as well, and acknowledged their new leaders' first entries since.
+func (w *ward) replaceAll(ctx context.Context, failed *regexp.Regexp) error {
+	ctx, cancel := context.WithTimeout(ctx, healthWaitMax)
+	defer cancel()
+	typed := map[string]bool{}
+	return until(ctx, "no replica has failed", func() (bool, error) {
+		h, err := w.reasons(ctx)
+		if err != nil {
+			return false, nil // as in ill
+		}
+		none := true
+		for _, r := range h.Reasons {
+			if !failed.MatchString(r.What) {
+				continue
+			}
+			none = false
+			_, replace, ok := strings.Cut(r.Try, "replace it: ")
+			if !ok {
+				return false, fmt.Errorf("the remedy is %q", r.Try)
+			}
+			if typed[replace] {
+				continue
+			}
+			typed[replace] = true
+			if err := w.typeIn(ctx, w.bin, replace); err != nil {
+				return false, err
+			}
+		}
+		return none, nil
+	})
 }
 
 // rollBack kills node 2, whose disk can be frozen, and puts its data back to what they were some acknowledgements ago,
