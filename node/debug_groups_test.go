@@ -82,6 +82,7 @@ func TestThePagesOnGroupsSayWhatTheReplicasSayOfThemselves(t *testing.T) {
 
 func TestThePagesOnGroupsRefuseWhatIsNoGroupHere(t *testing.T) {
 	n := single(t)
+	must(t, n.Ready(t.Context())) // before it there is no group
 	for path, want := range map[string]int{
 		"/debug/groups/7": http.StatusNotFound, "/debug/groups/seven": http.StatusBadRequest, "/debug/groups/-1": http.StatusBadRequest,
 		"/debug/groups/1": http.StatusOK, "/debug/groups": http.StatusOK, "/debug/pprof/": http.StatusOK, "/debug/pprof/goroutine?debug=1": http.StatusOK,

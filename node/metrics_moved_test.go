@@ -28,6 +28,7 @@ var movedElsewhere = map[string]string{
 	"store_commit_failures_total":           "../raftcore/store/pebble_counters_test.go TestAFailedCommitIsCounted",
 	"store_reclaims_total":                  "../raftcore/store/pebble_counters_test.go TestADeletedRangeThatIsCompactedIsCounted",
 	"replica_messages_without_member_total": "../actors/telemetry_test.go TestAMessageForNobodyIsCounted",
+	"transport_controls_folded_total":       "../transport/outbox_test.go TestControlsAreFoldedAndBounded",
 	"raft_commits_learned_from_votes_total": "../raftcore/votes_test.go TestAVoteTellsOnlyWhatTheLogConfirms",
 }
 

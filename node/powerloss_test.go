@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -62,8 +63,11 @@ func newPowerCluster(t *testing.T) *powerCluster {
 	return c
 }
 
+// freeAddr returns an address that stays free until it is listened on: on a loopback address of this process's own, which
+// no other test listens on, and no connection comes from.
 func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid>>16&0x7f, pid>>8&0xff, pid&0xff))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,6 +80,13 @@ func TestControlsAreFoldedAndBounded(t *testing.T) {
 	wantFate(t, o.AddControl(unknown(0)), Folded)
 	wantFate(t, o.AddControl(unknown(controlsMax)), QueueFull)
 	wantFate(t, o.AddControl(nil), Malformed)
+	var c Counters
+	c.control(o.AddControl(unknown(1)))
+	c.Each(func(name, _, _, _ string, v uint64) {
+		if name == "transport_controls_folded_total" && v != 1 {
+			t.Errorf("%s is %d", name, v)
+		}
+	})
 	if f := o.TakeFrame(frameFillBytesMax); len(f.Controls) != controlsMax {
 		t.Fatalf("frame has %d controls, want %d", len(f.Controls), controlsMax)
 	}

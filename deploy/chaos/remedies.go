@@ -333,7 +333,7 @@ func (w *ward) rollBack(ctx context.Context, n int) (done bool, err error) {
 		return false, err
 	}
 	copied := os.CopyFS(back, os.DirFS(w.DataDir(n)))
-	if err := errors.Join(copied, w.disk.thaw(ctx), w.more(ctx, 500), w.healthy(ctx)); err != nil {
+	if err := errors.Join(copied, w.disk.thaw(ctx), w.more(ctx, 500), w.healthy(ctx), w.caughtUp(ctx, "log")); err != nil {
 		return false, err
 	}
 	if _, err := w.Kill(n); err != nil {
@@ -347,6 +347,33 @@ func (w *ward) rollBack(ctx context.Context, n int) (done bool, err error) {
 		return false, fmt.Errorf("restoring a data directory: %w", err)
 	}
 	return true, nil
+}
+
+// caughtUp waits until all replicas of a topic's first partition have all of its log: until then the disk of one may go
+// back in time and nothing that it has acknowledged is lost.
+func (w *ward) caughtUp(ctx context.Context, topic string) error {
+	parts, err := w.describe(ctx, topic)
+	if err != nil {
+		return err
+	}
+	group := fmt.Sprint(parts[0].Group)
+	return until(ctx, "all replicas have the log", func() (bool, error) {
+		var g struct {
+			Replicas []struct {
+				Commit uint64
+				Last   uint64 `json:"last_index"`
+			}
+		}
+		if err := w.ask(ctx, &g, "group", "describe", group); err != nil {
+			return false, err
+		}
+		for _, r := range g.Replicas {
+			if r != g.Replicas[0] || r.Commit != r.Last {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
 }
 
 // reigns are the term of the log's leader, and how much is committed in the metadata group.
@@ -409,7 +436,7 @@ func (w *ward) backInTime(ctx context.Context) error {
 	if err = errors.Join(err, syscall.Kill(w.PID(n), syscall.SIGCONT)); err != nil {
 		return fmt.Errorf("copying a data directory: %w", err)
 	}
-	if err := errors.Join(w.healthy(ctx), w.more(ctx, 500), w.healthy(ctx)); err != nil {
+	if err := errors.Join(w.healthy(ctx), w.more(ctx, 500), w.healthy(ctx), w.caughtUp(ctx, "log")); err != nil {
 		return err
 	}
 	if _, err := w.Kill(n); err != nil {
