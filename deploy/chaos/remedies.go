@@ -349,31 +349,45 @@ func (w *ward) rollBack(ctx context.Context, n int) (done bool, err error) {
 	return true, nil
 }
 
-// caughtUp waits until all replicas of a topic's first partition have all of its log: until then the disk of one may go
-// back in time and nothing that it has acknowledged is lost.
+// caughtUp waits until all replicas of a topic's first partition have acknowledged all of its log: before that the disk of
+// one may go back in time, and nothing that it has acknowledged is lost.
 func (w *ward) caughtUp(ctx context.Context, topic string) error {
 	parts, err := w.describe(ctx, topic)
 	if err != nil {
 		return err
 	}
 	group := fmt.Sprint(parts[0].Group)
-	return until(ctx, "all replicas have the log", func() (bool, error) {
-		var g struct {
-			Replicas []struct {
-				Commit uint64
-				Last   uint64 `json:"last_index"`
-			}
-		}
+	return until(ctx, "all replicas have acknowledged the log", func() (bool, error) {
+		var g struct{ Replicas []acknowledging }
 		if err := w.ask(ctx, &g, "group", "describe", group); err != nil {
 			return false, err
 		}
 		for _, r := range g.Replicas {
-			if r != g.Replicas[0] || r.Commit != r.Last {
-				return false, nil
+			if r.Role == "leader" {
+				return r.all(), nil
 			}
 		}
-		return true, nil
+		return false, nil
 	})
+}
+
+// acknowledging is what the leader of a group knows of its members.
+type acknowledging struct {
+	Role   string
+	Last   uint64 `json:"last_index"`
+	Detail *struct{ Members []struct{ Match uint64 } }
+}
+
+func (a *acknowledging) all() bool {
+	if a.Detail == nil {
+		return false
+	}
+	for _, m := range a.Detail.Members {
+		if m.Match != a.Last {
+			return false
+		}
+	}
+	return true
 }
 
 // reigns are the term of the log's leader, and how much is committed in the metadata group.
