@@ -281,6 +281,9 @@ func (w *ward) failedReplica(ctx context.Context) error {
 	if _, err := w.failsAgain(ctx, 2, failed); err != nil {
 		return err
 	}
+	if _, err := w.ill(ctx, failed); err != nil { // it takes a moment, each time
+		return err
+	}
 	return w.replaceAll(ctx, regexp.MustCompile(failed))
 }
 
