@@ -135,6 +135,11 @@ func TestAQuietLeaderLooksAfterAMemberThatIsSuspected(t *testing.T) {
 	if st := g.nodes[1].status(); st.Quiet || !st.UnderReplicated() || st.Role != raftcore.Leader {
 		t.Errorf("%+v", st)
 	}
+	g.cut[3] = false
+	g.until("all are quiet again", g.allQuiet)
+	if st := g.nodes[1].status(); st.UnderReplicated() { // it went quiet with the first answer, and it shows what it goes by
+		t.Errorf("a member that is back is shown as away for as long as the group is quiet: %+v", st)
+	}
 }
 
 func TestWhoIsNotToldThatTheGroupGoesQuietWakesIt(t *testing.T) {

@@ -36,6 +36,7 @@ func (r *Replica) rest() bool {
 				Kind: raftv1.Control_KIND_QUIESCE, GroupId: uint64(r.cfg.Group), ReplicaId: id, Term: st.Term, Commit: uint64(st.Commit)})
 		}
 	}
+	r.noteProgress() // of the last tick, which may have been before a member came back: nothing would correct it
 	r.goQuiet(int32(r.cfg.RetentionTicks))
 	return true
 }
