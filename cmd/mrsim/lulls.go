@@ -141,6 +141,9 @@ func (w *world) awake() string {
 				return fmt.Sprintf("group %d, led by node %d: node %d shows %+v", g, l.id, id, s)
 			}
 		}
+		if s := l.status(g); s.UnderReplicated() { // what it shows stays, for as long as it is quiet
+			return fmt.Sprintf("group %d is quiet, and node %d, which leads it, shows a member as away: %+v", g, l.id, s.Progress)
+		}
 	}
 	return ""
 }
