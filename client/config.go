@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -36,7 +37,11 @@ type Config struct {
 	// UnreachableTimeout ends a call when not one node could be reached for this long. Default 0: only the
 	// call's context ends it, which suits a service that shall survive an outage of the whole cluster.
 	UnreachableTimeout time.Duration
-	// DialOptions are added to those of the client: credentials, interceptors. The default is plaintext.
+	// TLS is for clusters whose client addresses have it: the CA that signed the nodes' certificates, and the client's
+	// own certificate where nodes want one. A ServerName stands for all nodes; without it each node's certificate must be
+	// for the host in its address. nil = plaintext.
+	TLS *tls.Config
+	// DialOptions are added to those of the client: interceptors, other credentials.
 	DialOptions []grpc.DialOption
 	// Tracer begins a span for each batch of a Producer and each AppendOnce, and decides which are sampled. nil = none
 	// is; then a sampled W3C traceparent in a record's headers still reaches the nodes.

@@ -147,7 +147,7 @@ func fromStatus(op string, err error) *Error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		st = status.FromContextError(err)
 	}
-	e := &Error{Op: op, Code: st.Code(), Message: st.Message()}
+	e := &Error{Op: op, Code: st.Code(), Message: advised(st.Message())}
 	for _, d := range st.Details() {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:
@@ -159,6 +159,30 @@ func fromStatus(op string, err error) *Error {
 		}
 	}
 	return e
+}
+
+// advice says what to do about a connection that did not come to be for want of TLS, or by it. Go's words for it are part
+// of the message that gRPC gives.
+var advice = []struct{ words, means string }{
+	{"the client speaks plaintext", "--tls-ca, in Go Config.TLS"},
+	{"first record does not look like a TLS handshake", "the node speaks plaintext: leave out --tls-ca and the like, in Go Config.TLS"},
+	{"tls: certificate required", "the node wants a certificate of the client: give --tls-cert and --tls-key, in Go Config.TLS.Certificates"},
+	{"tls: unknown certificate authority", "the node does not trust the CA that signed the client's certificate: --tls-cert must be of one in its --client-tls-ca"},
+	{"tls: expired certificate", "the client's certificate, --tls-cert, has expired"},
+	{"certificate signed by unknown authority", "the node's certificate is not signed by a CA in --tls-ca, in Go Config.TLS.RootCAs"},
+	{"x509: certificate is valid for", "the node is dialled by a name that its certificate does not have: dial another, or give one that it has as --tls-server-name, in Go Config.TLS.ServerName"},
+	{"cannot validate certificate for", "the node is dialled by an address that its certificate does not have: dial it by name, or give one that it has as --tls-server-name, in Go Config.TLS.ServerName"},
+	{"certificate has expired or is not yet valid", "the node's certificate has expired: its --client-tls-cert needs a new one"},
+}
+
+// advised adds advice to a message.
+func advised(message string) string {
+	for _, a := range advice {
+		if strings.Contains(message, a.words) {
+			return message + ": " + a.means
+		}
+	}
+	return message
 }
 
 // fromItem turns the error of one item of an append stream into an *Error.

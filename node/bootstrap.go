@@ -76,7 +76,7 @@ func (f *founder) round(ctx context.Context) (waiting string, err error) {
 	for _, id := range sortedIDs(f.peers) {
 		answer, err := f.ask(ctx, id)
 		if err != nil {
-			return fmt.Sprintf("node %d at %s does not answer", id, f.peers[id]), nil
+			return fmt.Sprintf("node %d at %s does not answer: %v", id, f.peers[id], err), nil
 		}
 		if err := f.check(id, answer); err != nil {
 			return "", err

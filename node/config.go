@@ -17,6 +17,7 @@ import (
 	"github.com/multiraftd/multiraftd/node/tracing"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 )
 
 // Limits of a node, in one place. recordBytesMaxDefault < appendBytesMax <= entryBytesMax, and an entry with
@@ -68,7 +69,13 @@ type Config struct {
 	// or whose logs have ended before the group's begins. Higher fills them sooner and leaves less to clients.
 	// 0 = 64 MiB.
 	SnapshotBytesPerSecond int
-	// Insecure allows the peer address to be other than loopback: peers are not authenticated yet.
+	// ClientTLS names the certificate that the node shows on its client address, and to the client addresses of other
+	// nodes; with a CA, clients must show one that it has signed. The zero value is plaintext. The files may change
+	// while the node runs: each handshake takes what is there.
+	ClientTLS tlsfiles.Paths
+	// PeerTLS is the same for the peer address, on which both sides always show a certificate: a CA is required.
+	PeerTLS tlsfiles.Paths
+	// Insecure allows a peer address beyond loopback without PeerTLS: whoever reaches it can speak as a node.
 	Insecure bool
 	// Version is shown to who asks; empty = "devel".
 	Version string
@@ -104,6 +111,7 @@ func (c *Config) Validate() error {
 		bad("--data-dir is missing: the directory in which the node keeps its data")
 	}
 	c.validateAddrs(bad)
+	c.validateTLS(bad)
 	c.validateBootstrap(bad)
 	c.validateJoin(bad)
 	if t := c.ElectionTimeout; t != 0 && (t < electionTimeoutMin || t > electionTimeoutMax) {
@@ -145,8 +153,8 @@ func (c *Config) validateAddrs(bad func(string, ...any)) {
 			bad("%s %q: %v", a.flag, a.addr, err)
 		}
 	}
-	if host, _, err := net.SplitHostPort(c.PeerAddr); err == nil && !c.Insecure && !isLoopback(host) {
-		bad("--peer-addr %s is not a loopback address: peers are not authenticated and traffic is not encrypted; on a network that you trust, say --insecure", c.PeerAddr)
+	if host, _, err := net.SplitHostPort(c.PeerAddr); err == nil && !c.Insecure && !c.PeerTLS.Set() && !isLoopback(host) {
+		bad("--peer-addr %s is not a loopback address, and peers are not authenticated: give --peer-tls-cert, --peer-tls-key and --peer-tls-ca, or, on a network that you trust, --insecure", c.PeerAddr)
 	}
 }
 

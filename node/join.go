@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
@@ -30,11 +29,14 @@ type joiner struct {
 	self  store.Node
 	kv    store.KV
 	addrs []string // of members: peer or client addresses
-	req   *multiraftv1.JoinNodeRequest
-	probe func(ctx context.Context, addr string) (*raftv1.ProbeResponse, error)
-	join  func(ctx context.Context, addr string, req *multiraftv1.JoinNodeRequest) (*multiraftv1.JoinNodeResponse, error)
-	saved func(store.Node)
-	log   *slog.Logger
+	// secure says that there is TLS, which may differ between peer and client addresses: a failed Probe does not tell them
+	// apart.
+	secure bool
+	req    *multiraftv1.JoinNodeRequest
+	probe  func(ctx context.Context, addr string) (*raftv1.ProbeResponse, error)
+	join   func(ctx context.Context, addr string, req *multiraftv1.JoinNodeRequest) (*multiraftv1.JoinNodeResponse, error)
+	saved  func(store.Node)
+	log    *slog.Logger
 }
 
 // joinTimeout bounds one attempt at one address: the metadata group may be electing.
@@ -82,12 +84,16 @@ func (j *joiner) ask(ctx context.Context, addr string) (*multiraftv1.JoinNodeRes
 		return nil, errors.New("the node there is not a member of a cluster yet")
 	case err == nil && answer.GetClientAddr() != "":
 		addr = answer.GetClientAddr()
-	case err != nil && status.Code(err) != codes.Unimplemented:
+	case err != nil && status.Code(err) != codes.Unimplemented && !j.secure:
 		return nil, err
 	}
 	ctx, cancel = context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	return j.join(ctx, addr, j.req)
+	resp, joinErr := j.join(ctx, addr, j.req)
+	if joinErr == nil || err == nil || status.Code(err) == codes.Unimplemented || j.refused(joinErr) != nil {
+		return resp, joinErr
+	}
+	return nil, status.Errorf(codes.Unavailable, "as a peer address: %v; as a client address: %v", err, joinErr)
 }
 
 // refused says which answers are final.
@@ -128,8 +134,8 @@ func (j *joiner) become(resp *multiraftv1.JoinNodeResponse) error {
 }
 
 // joinAt calls JoinNode at a client address.
-func joinAt(ctx context.Context, addr string, req *multiraftv1.JoinNodeRequest) (resp *multiraftv1.JoinNodeResponse, err error) {
-	err = callAdmin(addr, func(a multiraftv1.AdminServiceClient) error {
+func (n *Node) joinAt(ctx context.Context, addr string, req *multiraftv1.JoinNodeRequest) (resp *multiraftv1.JoinNodeResponse, err error) {
+	err = n.callAdmin(addr, func(a multiraftv1.AdminServiceClient) error {
 		resp, err = a.JoinNode(ctx, req)
 		return err
 	})
@@ -137,8 +143,8 @@ func joinAt(ctx context.Context, addr string, req *multiraftv1.JoinNodeRequest) 
 }
 
 // callAdmin makes a call to a node of which only a client address is known.
-func callAdmin(addr string, call func(multiraftv1.AdminServiceClient) error) error {
-	conn, err := grpc.NewClient("dns:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+func (n *Node) callAdmin(addr string, call func(multiraftv1.AdminServiceClient) error) error {
+	conn, err := grpc.NewClient("dns:///"+addr, grpc.WithTransportCredentials(n.certs.client.Dial(nil, nil)), grpc.WithNoProxy())
 	if err != nil {
 		return err
 	}

@@ -141,6 +141,10 @@ var groupLabels = []string{"group", "topic", "partition"}
 // gauges is the table of all gauges.
 var gauges = []gaugeMetric{
 	{"build_info", "1, with the version of multiraftd and of Go that it was built with.", []string{"version", "go"}, func(s *sight, f shows) { f(1, s.n.cfg.Version, runtime.Version()) }},
+	{"tls_certificate_expires_timestamp_seconds", "When the certificate in use on an address ends, in seconds since 1970; 0 without TLS.", []string{"address"}, func(s *sight, f shows) {
+		f(float64(s.n.certs.client.Expires()), "client")
+		f(float64(s.n.certs.peer.Expires()), "peer")
+	}},
 	{"node_ready", "1 = the node has a metadata leader and its replicas have started, as /readyz says.", nil, func(s *sight, f shows) { f(oneIf(s.n.unready() == nil)) }},
 	{"node_start_number", "How often this node has started on its store.", nil, always(func(s *sight) float64 { return float64(s.n.self.Start) })},
 	{"nodes", "Nodes in the metadata that this node has applied.", nil, always(func(s *sight) float64 { return float64(len(s.table.Meta.Nodes())) })},

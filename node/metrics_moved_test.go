@@ -19,7 +19,7 @@ import (
 )
 
 // stillByNature are gauges that say what is, and stay.
-var stillByNature = []string{"build_info"}
+var stillByNature = []string{"build_info", "tls_certificate_expires_timestamp_seconds"}
 
 // movedElsewhere are metrics of what cannot be brought about from outside, or takes too long: a test of the room that
 // counts them makes each happen.
@@ -29,6 +29,8 @@ var movedElsewhere = map[string]string{
 	"store_reclaims_total":                  "../raftcore/store/pebble_counters_test.go TestADeletedRangeThatIsCompactedIsCounted",
 	"replica_messages_without_member_total": "../actors/telemetry_test.go TestAMessageForNobodyIsCounted",
 	"transport_controls_folded_total":       "../transport/outbox_test.go TestControlsAreFoldedAndBounded",
+	"tls_reloads_total":                     "../transport/tlsfiles/files_test.go TestNewFilesAreUsedAtTheNextHandshakeAndBadOnesAreNot",
+	"tls_reload_failures_total":             "../transport/tlsfiles/files_test.go TestNewFilesAreUsedAtTheNextHandshakeAndBadOnesAreNot",
 	"raft_commits_learned_from_votes_total": "../raftcore/votes_test.go TestAVoteTellsOnlyWhatTheLogConfirms",
 }
 

@@ -39,6 +39,8 @@ type Node struct {
 	counters counters
 	space    actors.Space
 
+	certs certs
+
 	clientLis, peerLis, httpLis net.Listener
 
 	idMu sync.Mutex
@@ -80,7 +82,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg.withDefaults(), ready: make(chan struct{}), done: make(chan struct{})}
 	n.counters.actors.Nanos, n.counters.router.Nanos = nanos, nanos
-	for _, step := range []func(context.Context) error{n.listen, n.openStore, n.servePeers, n.serveHTTP, n.found, n.startCore, n.serve} {
+	for _, step := range []func(context.Context) error{n.loadCerts, n.listen, n.openStore, n.ownCert, n.servePeers, n.serveHTTP, n.found, n.ownCert, n.startCore, n.serve} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
@@ -164,7 +166,7 @@ func (n *Node) watchSpace() {
 // servePeers answers Probe from now on: nodes that found a cluster wait for each other.
 func (n *Node) servePeers(context.Context) (err error) {
 	n.peers, err = transport.Listen(transport.Config{
-		Listener: n.peerLis, Probe: n.probe, Logger: n.cfg.Logger, Known: n.known,
+		Listener: n.peerLis, Probe: n.probe, Logger: n.cfg.Logger, Known: n.known, TLS: n.certs.peer,
 		SnapshotBytesPerSecond: n.cfg.SnapshotBytesPerSecond,
 	})
 	return err
@@ -207,7 +209,7 @@ func (n *Node) founder() (func(context.Context) error, error) {
 	}
 	delete(peers, n.id.NodeID)
 	f := founder{
-		self: n.id, kv: n.kv, peers: peers, probe: transport.Probe, uuid: uuid.NewString,
+		self: n.id, kv: n.kv, peers: peers, probe: n.probePeer, uuid: uuid.NewString,
 		saved: n.setIdentity, log: n.cfg.Logger,
 	}
 	return f.run, nil
@@ -215,7 +217,7 @@ func (n *Node) founder() (func(context.Context) error, error) {
 
 func (n *Node) joiner() func(context.Context) error {
 	j := joiner{
-		self: n.id, kv: n.kv, addrs: n.cfg.Join, probe: transport.Probe, join: joinAt, saved: n.setIdentity, log: n.cfg.Logger,
+		self: n.id, kv: n.kv, addrs: n.cfg.Join, secure: n.cfg.ClientTLS.Set() || n.cfg.PeerTLS.Set(), probe: n.probePeer, join: n.joinAt, saved: n.setIdentity, log: n.cfg.Logger,
 		req: &multiraftv1.JoinNodeRequest{StoreId: n.id.StoreID, ClientAddr: n.cfg.AdvertiseClient, PeerAddr: n.cfg.AdvertisePeer, Rack: n.cfg.Rack},
 	}
 	return j.run
@@ -247,7 +249,7 @@ func (n *Node) ticks(d time.Duration) int { return int(d * electionTicks / n.cfg
 func (n *Node) serve(context.Context) error {
 	n.loops.Go(func() { n.tickLoop(n.life) })
 	n.loops.Go(func() { n.registrar(n.life) })
-	n.server = router.NewTracedServer(n.clientLis, n.tracer, n.services)
+	n.server = router.NewServer(n.clientLis, router.ServerConfig{Tracer: n.tracer, TLS: n.certs.client}, n.services)
 	n.server.Start()
 	n.loops.Go(func() {
 		<-n.server.Done() // after Close without an error

@@ -165,14 +165,14 @@ func (n *Node) registerElsewhere(ctx context.Context, req *multiraftv1.RegisterN
 func (n *Node) registerAt(ctx context.Context, addr string, req *multiraftv1.RegisterNodeRequest) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	answer, err := transport.Probe(ctx, addr)
+	answer, err := n.probePeer(ctx, addr)
 	if err != nil {
 		return err
 	}
 	if answer.GetClusterId() != n.self.Cluster || answer.GetClientAddr() == "" {
 		return status.Errorf(codes.Unavailable, "node %d at %s cannot register others", answer.GetNodeId(), addr)
 	}
-	return callAdmin(answer.GetClientAddr(), func(a multiraftv1.AdminServiceClient) error {
+	return n.callAdmin(answer.GetClientAddr(), func(a multiraftv1.AdminServiceClient) error {
 		_, err := a.RegisterNode(ctx, req)
 		return err
 	})

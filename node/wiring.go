@@ -21,10 +21,11 @@ type counters struct {
 	core   raftcore.Counters
 	actors actors.Counters
 	router router.Counters
+	certs  certCounters
 }
 
 func (n *Node) counterSources() []counterSource {
-	return []counterSource{n.peers.Counters(), &n.counters.store, &n.counters.core, &n.counters.actors, &n.counters.router}
+	return []counterSource{n.peers.Counters(), &n.counters.store, &n.counters.core, &n.counters.actors, &n.counters.router, &n.counters.certs}
 }
 
 // epoch is what nanos counts from: a difference to it comes from the clock that never goes back.
@@ -77,7 +78,7 @@ func (n *Node) servicesConfig() router.ServicesConfig {
 	return router.ServicesConfig{
 		Core: n.core, Cluster: n.self.Cluster, Start: n.self.Start, BootID: n.self.BootID, Counters: &n.counters.router, Logger: n.cfg.Logger,
 		RecordBytesMax: n.cfg.RecordBytesMax, BatchBytesMax: appendBytesMax, ElectionTimeout: n.cfg.ElectionTimeout,
-		Failed: n.done, Space: &n.space,
+		Failed: n.done, Space: &n.space, TLS: n.certs.client,
 		Tracing: router.TracingConfig{Tracer: n.tracer, Headers: n.tracer.Samples(), Traces: n.tracer},
 	}
 }

@@ -211,7 +211,7 @@ func (c *testCluster) start(id raftcore.NodeID, members map[raftcore.ReplicaID]r
 	n.services = NewServices(ServicesConfig{Core: n.held, Cluster: "test", Start: 1, BootID: boot, Counters: &n.counters,
 		RecordBytesMax: testRecordBytesMax, BatchBytesMax: testBatchBytesMax, ElectionTimeout: testElectionTimeout,
 		Space: &n.space})
-	n.server = NewServer(lis, n.services)
+	n.server = NewServer(lis, ServerConfig{}, n.services)
 	n.server.Start()
 	n.connect()
 	n.tick()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/multiraftd/multiraftd/actors"
 	"github.com/multiraftd/multiraftd/transport/guard"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 )
 
 // Limits of a server on a client address. gRPC's own defaults are unlimited streams and two minutes for a
@@ -65,13 +66,16 @@ type Server struct {
 	closing  sync.Once
 }
 
-// NewServer returns a server on a listener, which it owns from then on.
-func NewServer(lis net.Listener, services ...Service) *Server {
-	return NewTracedServer(lis, nil, services...)
+// ServerConfig is what a Server may have beyond its services; the zero value has none of it.
+type ServerConfig struct {
+	// Tracer is for the unary calls whose callers sample them.
+	Tracer actors.Tracer
+	// TLS has the certificates for clients' connections. nil = plaintext.
+	TLS *tlsfiles.Files
 }
 
-// NewTracedServer is NewServer with a tracer for the unary calls whose callers sample them; nil = none.
-func NewTracedServer(lis net.Listener, tracer actors.Tracer, services ...Service) *Server {
+// NewServer returns a server on a listener, which it owns from then on.
+func NewServer(lis net.Listener, cfg ServerConfig, services ...Service) *Server {
 	counters := new(guard.Counters)
 	for _, svc := range services {
 		if c, ok := svc.(interface{ shed() *guard.Counters }); ok {
@@ -81,8 +85,11 @@ func NewTracedServer(lis net.Listener, tracer actors.Tracer, services ...Service
 	guarded := guard.Listen(lis, guardLimits(), fail(overloaded, "too many calls on this node"), counters)
 	s := &Server{lis: guarded, services: services, health: health.NewServer(), done: make(chan struct{})}
 	opts := serverOptions(guarded)
-	if tracer != nil {
-		opts = append(opts, grpc.ChainUnaryInterceptor(TraceCalls(tracer)))
+	if cfg.Tracer != nil {
+		opts = append(opts, grpc.ChainUnaryInterceptor(TraceCalls(cfg.Tracer)))
+	}
+	if cfg.TLS != nil {
+		opts = append(opts, grpc.Creds(guarded.Credentials(cfg.TLS.Server, cfg.TLS.Complain)))
 	}
 	s.grpc = grpc.NewServer(opts...)
 	for _, svc := range services {
@@ -162,7 +169,7 @@ func Serve(ctx context.Context, addr string, services ...Service) error {
 	if err != nil {
 		return fmt.Errorf("serving clients on %s: %w", addr, err)
 	}
-	s := NewServer(lis, services...)
+	s := NewServer(lis, ServerConfig{}, services...)
 	s.Start()
 	select {
 	case <-ctx.Done():

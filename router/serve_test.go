@@ -51,7 +51,7 @@ func TestServeEndsWithItsContextAndSaysWhyItCannotBegin(t *testing.T) {
 func TestAListenerThatBreaksEndsTheServerWithAReason(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	s := NewServer(lis)
+	s := NewServer(lis, ServerConfig{})
 	s.Start()
 	must(t, s.Err())
 	must(t, lis.Close())
@@ -203,7 +203,7 @@ func TestTheCommittedLimitsOfTheClientAddressAreThese(t *testing.T) {
 	must(t, err)
 	mib := func(n int) string { return fmt.Sprintf("%d MiB", n>>20) }
 	for what, want := range map[string]string{
-		"Connections": fmt.Sprintf("%d, %d from one host", connectionsMax, hostConnectionsMax), "Time to finish HTTP/2's handshake": seconds(handshakeTimeout),
+		"Connections": fmt.Sprintf("%d, %d from one host", connectionsMax, hostConnectionsMax), "Time to finish HTTP/2's handshake, and TLS's": seconds(handshakeTimeout),
 		"New connections from one host":  fmt.Sprintf("%d at once, %d a second", hostConnectionsMax, connectionsPerSecond),
 		"Calls that one host breaks off": fmt.Sprintf("%d at once, %d a second", resetsMax, resetsPerSecond),
 		"Offences of one host":           fmt.Sprintf("%d at once, %d a second", offencesMax, offencesPerSecond),

@@ -15,6 +15,7 @@ import (
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/store"
 	"github.com/multiraftd/multiraftd/transport/guard"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 )
 
 // Limits of the services. What is admitted of appends is in admission.go.
@@ -67,6 +68,8 @@ type ServicesConfig struct {
 	Failed <-chan struct{}
 	// Tracing observes; its zero value does not.
 	Tracing TracingConfig
+	// TLS has the certificates for connections to the client addresses of other nodes. nil = plaintext.
+	TLS *tlsfiles.Files
 	// ElectionTimeout of the groups: reads give a replica without leader ten of them.
 	ElectionTimeout time.Duration
 }
@@ -108,7 +111,7 @@ func NewServices(cfg ServicesConfig) *Services {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Services{cfg: cfg, core: cfg.Core, readsMax: readStreamsMax, patience: drainTimeout, conns: newConns(), outflow: newOutflow(), idle: make(chan struct{})}
+	s := &Services{cfg: cfg, core: cfg.Core, readsMax: readStreamsMax, patience: drainTimeout, conns: newConns(cfg.TLS), outflow: newOutflow(), idle: make(chan struct{})}
 	s.producers.turn = make(chan struct{}, 1)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.closed, s.finish = context.WithCancel(context.Background())

@@ -10,10 +10,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 )
 
 // How nodes hold connections to the client addresses of others.
@@ -29,6 +29,7 @@ type conns struct {
 	mu     sync.Mutex
 	byNode map[raftcore.NodeID]nodeConn
 	closed bool
+	certs  *tlsfiles.Files // nil = plaintext
 }
 
 type nodeConn struct {
@@ -38,7 +39,9 @@ type nodeConn struct {
 
 var errConnsClosed = errors.New("the node's connections are closed")
 
-func newConns() *conns { return &conns{byNode: map[raftcore.NodeID]nodeConn{}} }
+func newConns(certs *tlsfiles.Files) *conns {
+	return &conns{byNode: map[raftcore.NodeID]nodeConn{}, certs: certs}
+}
 
 // get returns the connection to a node, which may not be up. A node that has moved gets a new one.
 func (c *conns) get(n raftcore.NodeID, addr string) (*grpc.ClientConn, error) {
@@ -51,7 +54,7 @@ func (c *conns) get(n raftcore.NodeID, addr string) (*grpc.ClientConn, error) {
 	if ok && old.addr == addr {
 		return old.conn, nil
 	}
-	conn, err := grpc.NewClient("dns:///"+url.PathEscape(addr), dialOptions()...) // see client: a target is a URL
+	conn, err := grpc.NewClient("dns:///"+url.PathEscape(addr), c.dialOptions()...) // see client: a target is a URL
 	if err != nil {
 		return nil, err
 	}
@@ -80,9 +83,9 @@ func (c *conns) close() {
 	}
 }
 
-func dialOptions() []grpc.DialOption {
+func (c *conns) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(c.certs.Dial(nil, c.certs.Complain)),
 		grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/multiraftd/multiraftd/proto/lineage"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 )
 
 // Identity is who this node is, from one start of its process to the next.
@@ -66,6 +67,8 @@ type Config struct {
 	Probe func() *raftv1.ProbeResponse
 	// Known is asked at each handshake. Default: nothing is known but what this process has seen.
 	Known KnownFunc
+	// TLS has the certificates for connections from and to peers. nil = plaintext.
+	TLS *tlsfiles.Files
 	// Dial opens a connection to a peer. Default: TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Rand returns a number in [0, n), for the jitter of the back-off. Default: math/rand.

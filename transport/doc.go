@@ -42,8 +42,12 @@
 // come from the one registered or seen: rule 19 asks that of an equal number only, but a copy of a store that is started
 // twice has a higher one (package lineage). Both sides check. Every frame's header must equal its handshake's. A node's newer Exchange ends
 // the older one, and hands over no frame before that has handed over its last. A unary call is checked
-// alike, but not remembered; it is ABORTED while another incarnation holds an Exchange (rule 20). Until mTLS
-// comes all of this is a claim, only as good as the network.
+// alike, but not remembered; it is ABORTED while another incarnation holds an Exchange (rule 20). In plaintext all
+// of this is a claim, only as good as the network.
+//
+// With Config.TLS both sides verify the other's certificate, and one that is bound to nodes (tlsfiles.NodeIDs) speaks for
+// these only: who dials a node wants it to speak for that one, and the serving side wants it to speak for the sender of
+// each handshake, unary call and snapshot. One that is bound to none speaks for all.
 //
 // A node whose address is not known here and that metadata do not name is a stranger, perhaps one that joins.
 // Few strangers are served at once, and what was seen of them is forgotten when they go: whatever they say, the

@@ -15,6 +15,7 @@ var (
 	ErrWrongStore     = errors.New("node speaks from another store than the one it is known by")
 	ErrOldIncarnation = errors.New("start number is lower than one seen before")
 	ErrCopiedStore    = errors.New("a copy of the store has been started: it does not come from the starts that are known")
+	ErrWrongCert      = errors.New("certificate does not speak for the node")
 	ErrOtherExchange  = errors.New("another incarnation of the node holds an Exchange")
 	ErrTooManyNodes   = errors.New("too many different nodes have shaken hands")
 )
@@ -59,6 +60,7 @@ var refusals = [...]refusal{
 	{ErrWrongStore, codes.FailedPrecondition, "wrong_store"},
 	{ErrOldIncarnation, codes.FailedPrecondition, "old_incarnation"},
 	{ErrCopiedStore, codes.FailedPrecondition, "copied_store"},
+	{ErrWrongCert, codes.PermissionDenied, "wrong_certificate"},
 	{ErrOtherExchange, codes.Aborted, "other_exchange"},
 	{ErrTooManyNodes, codes.ResourceExhausted, "too_many_nodes"},
 	{ErrSuperseded, codes.Aborted, "superseded"},

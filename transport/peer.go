@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,6 @@ import (
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -70,7 +70,7 @@ func (p *peer) run(ctx context.Context) {
 // exchange opens one Exchange and serves it until it ends; wasUp says that the handshakes were done.
 func (p *peer) exchange(ctx context.Context) (wasUp bool, err error) {
 	p.queue.open()
-	conn, err := grpc.NewClient(targetOf(p.addr), p.t.dialOptions()...)
+	conn, err := grpc.NewClient(targetOf(p.addr), p.t.dialOptions(p.node)...)
 	if err != nil {
 		return false, err
 	}
@@ -270,9 +270,15 @@ func (p *peer) hurry() {
 	}
 }
 
-func (t *Transport) dialOptions() []grpc.DialOption {
+// dialOptions are those of a connection to a node, which must be that node by its certificate too.
+func (t *Transport) dialOptions(node uint64) []grpc.DialOption {
+	isNode := func(cert *x509.Certificate) error {
+		err := speaksFor(cert, node)
+		t.counters.refuse(err)
+		return err
+	}
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(t.cfg.TLS.Dial(isNode, nil)),
 		grpc.WithContextDialer(countedDial(t.cfg.Dial, &t.counters)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(t.cfg.FrameBytesMax()), grpc.MaxCallSendMsgSize(t.cfg.FrameBytesMax())),
 		grpc.WithStaticStreamWindowSize(receiveWindowBytes),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 	"google.golang.org/grpc"
 )
 
@@ -26,7 +27,7 @@ func (s *service) Probe(context.Context, *raftv1.ProbeRequest) (*raftv1.ProbeRes
 
 // AppendEntries checks the header and hands on.
 func (s *service) AppendEntries(ctx context.Context, req *raftv1.AppendEntriesRequest) (*raftv1.AppendEntriesResponse, error) {
-	se, err := s.t.admitCall(req.GetHeader())
+	se, err := s.t.admitCall(ctx, req.GetHeader())
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -37,7 +38,7 @@ func (s *service) AppendEntries(ctx context.Context, req *raftv1.AppendEntriesRe
 
 // RequestVote checks the header and hands on.
 func (s *service) RequestVote(ctx context.Context, req *raftv1.RequestVoteRequest) (*raftv1.RequestVoteResponse, error) {
-	se, err := s.t.admitCall(req.GetHeader())
+	se, err := s.t.admitCall(ctx, req.GetHeader())
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -60,11 +61,11 @@ func (s *service) Exchange(stream exchangeServer) error {
 }
 
 // admitCall judges a unary call by its header (rules 19 and 20).
-func (t *Transport) admitCall(h *raftv1.Header) (*session, error) {
+func (t *Transport) admitCall(ctx context.Context, h *raftv1.Header) (*session, error) {
 	se := t.session.Load()
 	err := ErrNotStarted
 	if se != nil {
-		err = t.checkCall(se, h)
+		err = t.checkCall(ctx, se, h)
 	}
 	if err != nil {
 		t.counters.refuse(err)
@@ -74,8 +75,11 @@ func (t *Transport) admitCall(h *raftv1.Header) (*session, error) {
 	return se, nil
 }
 
-func (t *Transport) checkCall(se *session, h *raftv1.Header) error {
+func (t *Transport) checkCall(ctx context.Context, se *session, h *raftv1.Header) error {
 	if err := se.incarnations.checkSender(h); err != nil {
+		return err
+	}
+	if err := speaksFor(tlsfiles.CertOf(ctx), h.GetFromNode()); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -124,7 +128,11 @@ func (x *inbound) serve(stream exchangeServer) error {
 	if err != nil {
 		return err
 	}
-	if err := x.session.incarnations.admit(h); err != nil {
+	// The certificate first: what admit takes, it remembers.
+	if err = speaksFor(tlsfiles.CertOf(stream.Context()), h.GetHeader().GetFromNode()); err == nil {
+		err = x.session.incarnations.admit(h)
+	}
+	if err != nil {
 		x.t.complain(h.GetHeader().GetFromNode(), err)
 		return err
 	}

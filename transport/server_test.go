@@ -68,7 +68,7 @@ func frameMessage(f *raftv1.Frame) *raftv1.ExchangeRequest {
 
 func TestOnlyProbeIsAnsweredBeforeStart(t *testing.T) {
 	n := unstarted(t, Config{})
-	resp, err := Probe(t.Context(), n.Addr().String())
+	resp, err := Probe(t.Context(), n.Addr().String(), nil)
 	if err != nil || resp.GetState() != raftv1.StoreState_STORE_STATE_EMPTY {
 		t.Fatalf("got %v, %v", resp, err)
 	}
@@ -87,7 +87,7 @@ func TestProbeOfNobodyNamesTheAddress(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Probe(t.Context(), addr)
+	_, err := Probe(t.Context(), addr, nil)
 	if err == nil || status.Code(errors.Unwrap(err)) != codes.Unavailable {
 		t.Fatalf("got %v", err)
 	}
@@ -345,7 +345,7 @@ func TestTheCommittedLimitsOfThePeerAddressAreThese(t *testing.T) {
 	frame := withDefaults(Config{})
 	seconds := func(d time.Duration) string { return fmt.Sprintf("%.0f s", d.Seconds()) }
 	for what, want := range map[string]string{
-		"Connections": fmt.Sprintf("%d, %d from one host", connectionsMax, connectionsPerHostMax), "Time to finish HTTP/2's handshake": seconds(handshakeTimeout),
+		"Connections": fmt.Sprintf("%d, %d from one host", connectionsMax, connectionsPerHostMax), "Time to finish HTTP/2's handshake, and TLS's": seconds(handshakeTimeout),
 		"New connections from one host":  fmt.Sprintf("%d at once, %d a second", connectionsPerHostMax, connectionsPerSecond),
 		"Calls that one host breaks off": fmt.Sprintf("%d at once, %d a second", resetsMax, resetsPerSecond),
 		"Calls on one connection":        fmt.Sprint(streamsPerConnMax), "Calls in all": fmt.Sprintf("%d, beyond that %d", streamsMax, streamsFloor),

@@ -66,7 +66,7 @@ func (o *outgoingSnapshot) send() (*raftv1.InstallSnapshotResponse, error) {
 	if err := o.course.open(); err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient("passthrough:///"+o.addr, o.t.dialOptions()...)
+	conn, err := grpc.NewClient("passthrough:///"+o.addr, o.t.dialOptions(o.node)...)
 	if err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func (t *Transport) receiveSnapshot(stream snapshotServer) (*raftv1.InstallSnaps
 			if first == nil {
 				first = c.req.GetHeader()
 				key := snapshotKey{first.GetFromNode(), first.GetGroupId(), first.GetToReplica()}
-				if err := t.enterSnapshot(first, key, superseded); err != nil {
+				if err := t.enterSnapshot(stream.Context(), first, key, superseded); err != nil {
 					return nil, err
 				}
 				defer t.leaveSnapshot(key, superseded)
@@ -94,7 +94,7 @@ func receiveChunks(stream snapshotServer, to chan<- chunk) {
 func (t *Transport) takeChunk(ctx context.Context, first *raftv1.Header, req *raftv1.InstallSnapshotRequest) (*raftv1.InstallSnapshotResponse, error) {
 	se := t.session.Load()
 	// Each time: the sender may have been superseded by a later incarnation of its node.
-	if err := t.checkCall(se, req.GetHeader()); err != nil {
+	if err := t.checkCall(ctx, se, req.GetHeader()); err != nil {
 		return nil, err
 	}
 	if !sameHeader(req.GetHeader(), first) {
@@ -109,12 +109,12 @@ func (t *Transport) takeChunk(ctx context.Context, first *raftv1.Header, req *ra
 
 // enterSnapshot admits a stream. An earlier one of the same sender for the same replica ends: its connection has
 // broken, though this side may not know yet.
-func (t *Transport) enterSnapshot(h *raftv1.Header, key snapshotKey, superseded *gate) error {
+func (t *Transport) enterSnapshot(ctx context.Context, h *raftv1.Header, key snapshotKey, superseded *gate) error {
 	se := t.session.Load()
 	if se == nil {
 		return ErrNotStarted
 	}
-	if err := t.checkCall(se, h); err != nil {
+	if err := t.checkCall(ctx, se, h); err != nil {
 		return err
 	}
 	t.mu.Lock()

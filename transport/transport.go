@@ -236,7 +236,7 @@ func guardLimits() guard.Limits {
 var errTooManyCalls = status.Error(codes.ResourceExhausted, "too many calls on this node's peer address")
 
 func newServer(t *Transport, l *guard.Listener) *grpc.Server {
-	server := grpc.NewServer(
+	opts := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(t.cfg.FrameBytesMax()),
 		grpc.MaxSendMsgSize(t.cfg.FrameBytesMax()),
 		grpc.MaxConcurrentStreams(streamsPerConnMax),
@@ -251,7 +251,11 @@ func newServer(t *Transport, l *guard.Listener) *grpc.Server {
 		grpc.WaitForHandlers(true),
 		grpc.InTapHandle(l.Tap),
 		grpc.ForceServerCodecV2(guard.Codec()),
-	)
+	}
+	if certs := t.cfg.TLS; certs != nil {
+		opts = append(opts, grpc.Creds(l.Credentials(certs.Server, certs.Complain)))
+	}
+	server := grpc.NewServer(opts...)
 	raftv1.RegisterRaftServiceServer(guard.Registrar(server), &service{t: t})
 	if a, ok := t.cfg.Listener.Addr().(*net.TCPAddr); ok && a.IP.IsLoopback() {
 		reflection.Register(server)

@@ -135,7 +135,9 @@ func unstarted(t *testing.T, cfg Config) *node {
 	if cfg.Listener == nil {
 		cfg.Listener = listen(t, "127.0.0.1:0")
 	}
-	cfg.Probe = emptyProbe
+	if cfg.Probe == nil {
+		cfg.Probe = emptyProbe
+	}
 	tr, err := Listen(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -12,11 +12,13 @@ import (
 
 	"github.com/multiraftd/multiraftd/client"
 	"github.com/multiraftd/multiraftd/cmd/mrbench/load"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 )
 
 const (
 	addrDefault     = "127.0.0.1:7071,127.0.0.1:7072,127.0.0.1:7073"
 	addrEnv         = "MULTIRAFT_ADDR"
+	tlsEnv          = "MULTIRAFT_TLS_" // CA, CERT, KEY and SERVER_NAME
 	durationDefault = 10 * time.Second // when neither --records nor --duration is given
 	sizeMax         = 64 << 20
 	windowMax       = 1 << 24
@@ -27,7 +29,8 @@ const (
 // options are the flags. All commands have all of them, so that one line needs only its first word changed;
 // read has no use for those that are about appending.
 type options struct {
-	addrs                string
+	addrs, tlsServerName string
+	tls                  tlsfiles.Paths
 	topic                string
 	create               bool
 	partitions, replicas uint32
@@ -46,6 +49,10 @@ type options struct {
 
 func (o *options) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.addrs, "addr", cmp.Or(os.Getenv(addrEnv), addrDefault), "client addresses of some nodes, separated by commas (environment "+addrEnv+")")
+	f.StringVar(&o.tls.CA, "tls-ca", os.Getenv(tlsEnv+"CA"), "PEM `file` with the CA of the nodes' certificates, where nodes want TLS (environment "+tlsEnv+"CA)")
+	f.StringVar(&o.tls.Cert, "tls-cert", os.Getenv(tlsEnv+"CERT"), "PEM `file` with a certificate to show to nodes that want one (environment "+tlsEnv+"CERT)")
+	f.StringVar(&o.tls.Key, "tls-key", os.Getenv(tlsEnv+"KEY"), "PEM `file` with its private key (environment "+tlsEnv+"KEY)")
+	f.StringVar(&o.tlsServerName, "tls-server-name", os.Getenv(tlsEnv+"SERVER_NAME"), "`name` that the nodes' certificates have, where it is not that in their addresses; alone: TLS by the system's CAs (environment "+tlsEnv+"SERVER_NAME)")
 	f.StringVar(&o.topic, "topic", "", "topic (required)")
 	f.BoolVar(&o.create, "create", false, "create the topic, unless it exists with as many partitions; append and mixed")
 	f.Uint32Var(&o.partitions, "partitions", 0, "partitions that the topic shall have; 0 = what it has")
@@ -100,7 +107,11 @@ func (o *options) open() (*client.Client, error) {
 	for a := range strings.SplitSeq(o.addrs, ",") {
 		addrs = append(addrs, strings.TrimSpace(a))
 	}
-	c, err := client.Open(client.Config{Addrs: addrs, UnreachableTimeout: min(unreachableTimeout, o.timeout/2)})
+	secure, faults := tlsfiles.ForClient(o.tls, o.tlsServerName)
+	if len(faults) > 0 {
+		return nil, usage(errors.New(strings.Join(faults, "; ")))
+	}
+	c, err := client.Open(client.Config{Addrs: addrs, TLS: secure, UnreachableTimeout: min(unreachableTimeout, o.timeout/2)})
 	return c, usage(err)
 }
 

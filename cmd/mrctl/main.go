@@ -57,7 +57,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	o.bind(root.PersistentFlags())
 	root.AddCommand(newTopic(o), newAppend(o), newRead(o), newCluster(o), newNode(o), newPartition(o), newGroup(o),
-		newBackup(o), newRestore(o), newTrace(o), newVersion(o))
+		newBackup(o), newRestore(o), newTrace(o), newCert(o), newVersion(o))
 	return root
 }
 

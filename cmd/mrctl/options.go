@@ -16,24 +16,34 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/multiraftd/multiraftd/client"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 )
 
 const (
 	addrDefault = "127.0.0.1:7071,127.0.0.1:7072,127.0.0.1:7073"
 	addrEnv     = "MULTIRAFT_ADDR"
+	tlsEnv      = "MULTIRAFT_TLS_" // CA, CERT, KEY and SERVER_NAME
 	// unreachableTimeout is how long a command goes on when no node answers at all: a person is waiting.
 	unreachableTimeout = 2 * time.Second
 )
 
 // options are the flags of every command.
 type options struct {
-	addrs   string
+	addrs string
+	tls   tlsfiles.Paths
+
+	tlsServerName string
+
 	timeout time.Duration
 	output  string
 }
 
 func (o *options) bind(flags *pflag.FlagSet) {
 	flags.StringVar(&o.addrs, "addr", cmp.Or(os.Getenv(addrEnv), addrDefault), "client addresses of some nodes, separated by commas (environment "+addrEnv+")")
+	flags.StringVar(&o.tls.CA, "tls-ca", os.Getenv(tlsEnv+"CA"), "PEM `file` with the CA of the nodes' certificates, where nodes want TLS (environment "+tlsEnv+"CA)")
+	flags.StringVar(&o.tls.Cert, "tls-cert", os.Getenv(tlsEnv+"CERT"), "PEM `file` with a certificate to show to nodes that want one (environment "+tlsEnv+"CERT)")
+	flags.StringVar(&o.tls.Key, "tls-key", os.Getenv(tlsEnv+"KEY"), "PEM `file` with its private key (environment "+tlsEnv+"KEY)")
+	flags.StringVar(&o.tlsServerName, "tls-server-name", os.Getenv(tlsEnv+"SERVER_NAME"), "`name` that the nodes' certificates have, where it is not that in their addresses; alone: TLS by the system's CAs (environment "+tlsEnv+"SERVER_NAME)")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "give up after this long; for append, read, backup and restore: without progress")
 	flags.StringVarP(&o.output, "output", "o", "text", "text or json")
 }
@@ -59,7 +69,11 @@ func (o *options) openTraced(tracer *firstTraces) (*client.Client, error) {
 	for a := range strings.SplitSeq(o.addrs, ",") {
 		addrs = append(addrs, strings.TrimSpace(a))
 	}
-	cfg := client.Config{Addrs: addrs, UnreachableTimeout: min(unreachableTimeout, o.timeout/2)}
+	secure, faults := tlsfiles.ForClient(o.tls, o.tlsServerName)
+	if len(faults) > 0 {
+		return nil, usage(errors.New(strings.Join(faults, "; ")))
+	}
+	cfg := client.Config{Addrs: addrs, TLS: secure, UnreachableTimeout: min(unreachableTimeout, o.timeout/2)}
 	if tracer != nil {
 		cfg.Tracer = tracer
 	}

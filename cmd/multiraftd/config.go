@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,12 +17,13 @@ import (
 	"github.com/multiraftd/multiraftd/node"
 	"github.com/multiraftd/multiraftd/node/tracing"
 	"github.com/multiraftd/multiraftd/raftcore"
+	"github.com/multiraftd/multiraftd/transport/tlsfiles"
 )
 
 const envPrefix = "MULTIRAFT_"
 
-// envOfClient is read by mrctl, not by the server: it is no unknown key.
-const envOfClient = "MULTIRAFT_ADDR"
+// envOfClients are read by mrctl and mrbench, not by the server: they are no unknown keys.
+var envOfClients = []string{"MULTIRAFT_ADDR", "MULTIRAFT_TLS_CA", "MULTIRAFT_TLS_CERT", "MULTIRAFT_TLS_KEY", "MULTIRAFT_TLS_SERVER_NAME"}
 
 // loadConfig merges defaults, file, environment and flags, in rising order, and reports every fault at once.
 func loadConfig(flags *pflag.FlagSet, stderr io.Writer) (node.Config, *slog.Logger, error) {
@@ -112,7 +114,7 @@ func textOf(n *yaml.Node) (string, bool) {
 func (e effective) overlayEnv() (faults []string) {
 	for _, kv := range os.Environ() {
 		name, text, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, envPrefix) || name == envOfClient {
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(envOfClients, name) {
 			continue
 		}
 		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_", "-")
@@ -125,12 +127,18 @@ func (e effective) overlayEnv() (faults []string) {
 	return faults
 }
 
+// tlsPaths are the files of one address.
+func (e effective) tlsPaths(name string) tlsfiles.Paths {
+	return tlsfiles.Paths{Cert: e.String(name + "-cert"), Key: e.String(name + "-key"), CA: e.String(name + "-ca")}
+}
+
 // build turns the merged settings into a node.Config and reports every value that does not parse.
 func build(k effective, stderr io.Writer) (cfg node.Config, logger *slog.Logger, faults []string) {
 	bad := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	cfg = node.Config{
 		DataDir: k.String("data-dir"), ClientAddr: k.String("client-addr"), PeerAddr: k.String("peer-addr"), HTTPAddr: k.String("http-addr"),
 		AdvertiseClient: k.String("advertise-client"), AdvertisePeer: k.String("advertise-peer"), Rack: k.String("rack"), Version: version,
+		ClientTLS: k.tlsPaths("client-tls"), PeerTLS: k.tlsPaths("peer-tls"),
 	}
 	if id, err := strconv.ParseUint(k.String("node-id"), 10, 32); err != nil {
 		bad("%s %q: want a number", k.at("node-id"), k.String("node-id"))

@@ -36,19 +36,22 @@ var rooms = []room{
 	{at: "raftcore/partition", ours: "raftcore raftcore/store proto/..."},
 	{at: "raftcore/metadata", ours: "raftcore raftcore/store proto/..."},
 	{at: "actors", ours: "raftcore/... proto/..."},
-	{at: "transport", ours: "proto/... raftcore/measure transport/guard", tests: "transport/guard/guardtest"}, // measure: it counts like every room; of Raft it knows nothing
+	{at: "transport", ours: "proto/... raftcore/measure transport/guard transport/tlsfiles", tests: "transport/guard/guardtest transport/tlsfiles/issue"}, // measure: it counts like every room; of Raft it knows nothing
 	// In front of both servers of a node, so below both rooms that have one.
-	{at: "transport/guard", ours: "", tests: "proto/... transport/guard/guardtest"},
+	{at: "transport/guard", ours: "", tests: "proto/... transport/guard/guardtest transport/tlsfiles/issue"},
 	{at: "transport/guard/guardtest", ours: ""}, // a client for tests only
-	{at: "router", ours: "actors raftcore/... proto/... transport/guard", tests: "transport transport/guard/guardtest"},
-	{at: "node", ours: "proto/... raftcore/... actors router transport transport/guard node/tracing", tests: "client transport/guard/guardtest"},
+	// Certificates are the same affair on peer and client addresses, and for the tools.
+	{at: "transport/tlsfiles", ours: "", tests: "transport/tlsfiles/issue"},
+	{at: "transport/tlsfiles/issue", ours: "transport/tlsfiles"},
+	{at: "router", ours: "actors raftcore/... proto/... transport/guard transport/tlsfiles", tests: "transport transport/guard/guardtest transport/tlsfiles/issue"},
+	{at: "node", ours: "proto/... raftcore/... actors router transport transport/guard transport/tlsfiles node/tracing", tests: "client transport/guard/guardtest transport/tlsfiles/issue"},
 	{at: "node/tracing", ours: "proto/..."},
 	{at: "client", ours: "proto/...", tests: "node client/clienttest"}, // its Example starts a node
 	{at: "client/backup", ours: "client proto/...", tests: "client/clienttest"},
 	{at: "client/clienttest", ours: "proto/..."}, // a fake server, for tests only
-	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport node node/tracing", tests: "client cmd/... deploy/localcluster"},
-	{at: "cmd/mrctl", ours: "proto/... client client/backup node/tracing", tests: "node client/clienttest"},
-	{at: "cmd/mrbench", ours: "proto/... client cmd/mrbench/load", tests: "node client/clienttest"},
+	{at: "cmd/multiraftd", ours: "proto/... raftcore/... actors router transport transport/tlsfiles node node/tracing", tests: "client cmd/... deploy/localcluster transport/tlsfiles/issue"},
+	{at: "cmd/mrctl", ours: "proto/... client client/backup node/tracing transport/tlsfiles transport/tlsfiles/issue", tests: "node client/clienttest"},
+	{at: "cmd/mrbench", ours: "proto/... client cmd/mrbench/load transport/tlsfiles", tests: "node client/clienttest"},
 	{at: "cmd/mrbench/load", ours: ""}, // puts the same load on other systems too: knows none
 	{at: "cmd/mrsim", ours: "proto/... raftcore/... actors router transport node client cmd/mrsim/..."},
 	{at: "cmd/mrsim/planted", ours: ""},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,8 +31,9 @@ type Config struct {
 	// Joiners is how many more there are ports for. They have the ids after the others', found nothing, and are
 	// started one by one: each joins at node 1's peer address, and, in this order, gets its own id.
 	Joiners int
-	// Flags are added to each node's command line.
-	Flags []string
+	// Flags are added to each node's command line; NodeFlags, by id, to that of one node.
+	Flags     []string
+	NodeFlags map[int][]string
 }
 
 // Cluster is a set of node processes with ids from 1. Its methods are for one goroutine at a time.
@@ -88,7 +90,7 @@ func (c *Cluster) start(id int, how ...string) error {
 		"--client-addr", c.ClientAddr(id),
 		"--peer-addr", c.PeerAddr(id),
 		"--http-addr", c.HTTPAddr(id),
-	}, append(how, c.config.Flags...)...)
+	}, slices.Concat(how, c.config.Flags, c.config.NodeFlags[id])...)
 	if addr := c.advertised[id]; addr != "" {
 		args = append(args, "--advertise-peer", addr)
 	}
@@ -294,3 +296,6 @@ func (c *Cluster) binary(name string) string { return filepath.Join(c.config.Bin
 func (c *Cluster) log(id int) string {
 	return filepath.Join(c.config.Dir, fmt.Sprintf("node%d.log", id))
 }
+
+// SetNodeFlags gives node id other flags from its next start on.
+func (c *Cluster) SetNodeFlags(id int, flags []string) { c.config.NodeFlags[id] = flags }

@@ -20,6 +20,8 @@ type conn struct {
 	held             int64              // of messages that are not complete, in all uploads
 	headers          int                // bytes of the header block that is being read
 	resets, offences int                // seen and not yet reported
+	plain            bool               // what is read and written here are frames; else they are within TLS
+	shaken           int                // bytes read of a TLS handshake; -1 = it is over
 	severed          bool
 }
 
@@ -31,7 +33,7 @@ type upload struct {
 }
 
 func newConn(c net.Conn, l *Listener, host string) *conn {
-	g := &conn{Conn: c, listener: l, host: host, uploads: map[uint32]*upload{}}
+	g := &conn{Conn: c, listener: l, host: host, uploads: map[uint32]*upload{}, plain: !l.secure}
 	g.in, g.out = frames{to: (*received)(g), preface: clientPrefaceBytes}, frames{to: (*sent)(g)}
 	return g
 }
@@ -39,12 +41,20 @@ func newConn(c net.Conn, l *Listener, host string) *conn {
 // Read is part of net.Conn. What is too much gRPC does not get to see.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n == 0 {
-		return n, err
+	if !c.plain {
+		return c.ciphered(b[:n], err)
+	}
+	return c.came(b[:n], err)
+}
+
+// came takes what has been read of frames.
+func (c *conn) came(b []byte, err error) (int, error) {
+	if len(b) == 0 {
+		return 0, err
 	}
 	c.mu.Lock()
 	if !c.severed {
-		c.in.feed(b[:n])
+		c.in.feed(b)
 	}
 	resets, endless := c.resets, c.headers > headerBlockMax
 	c.resets = 0
@@ -61,7 +71,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.gone() {
 		return 0, net.ErrClosed
 	}
-	return n, err
+	return len(b), err
 }
 
 func (c *conn) gone() bool {
@@ -79,9 +89,17 @@ func (c *conn) Write(b []byte) (int, error) {
 	if err != nil {
 		c.sever()
 	}
+	if c.plain {
+		c.went(b[:n])
+	}
+	return n, err
+}
+
+// went takes what has been written of frames.
+func (c *conn) went(b []byte) {
 	c.mu.Lock()
 	if !c.severed {
-		c.out.feed(b[:n])
+		c.out.feed(b)
 	}
 	offences := c.offences
 	c.offences = 0
@@ -89,7 +107,6 @@ func (c *conn) Write(b []byte) (int, error) {
 	if offences > 0 {
 		c.listener.offended(c, offences)
 	}
-	return n, err
 }
 
 // Close is part of net.Conn.

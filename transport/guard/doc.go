@@ -20,5 +20,11 @@
 //	          conn.Write -> [frames -> which streams have ended]
 //	gRPC's reader -> Tap: may this call begin?
 //
+// With TLS (Credentials) the frames are those within it: a connection is counted, and its writes bounded, from Accept on,
+// and what it says is looked at above the TLS connection. A handshake may have so many bytes, and ends with gRPC's
+// ConnectionTimeout. Which certificates are right is the tls.Config's affair.
+//
+//	Accept -> conn -> ServerHandshake: tls.Conn -> opened.Read, opened.Write -> [frames, as above]
+//
 // It starts no goroutine.
 package guard

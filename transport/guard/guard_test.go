@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,6 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -47,6 +47,10 @@ type server struct {
 	big  int // bytes of each answer instead
 	mu   sync.Mutex
 	came []context.Context // of the calls
+
+	certs    *certs // nil = plaintext
+	patience time.Duration
+	failures []error // of handshakes
 }
 
 func serve(t *testing.T, limits Limits) *server {
@@ -57,8 +61,13 @@ func serve(t *testing.T, limits Limits) *server {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	s := &server{Listener: newTestListener(lis, limits), t: t, ctx: ctx, addr: lis.Addr().String()}
-	g := grpc.NewServer(grpc.UnknownServiceHandler(s.handle), grpc.InTapHandle(s.Tap), grpc.MaxRecvMsgSize(1<<30), grpc.ForceServerCodecV2(Codec()),
-		grpc.WaitForHandlers(true))
+	opts := []grpc.ServerOption{grpc.UnknownServiceHandler(s.handle), grpc.InTapHandle(s.Tap), grpc.MaxRecvMsgSize(1 << 30), grpc.ForceServerCodecV2(Codec()),
+		grpc.WaitForHandlers(true)}
+	if s.secure(); s.certs != nil {
+		config := s.certs.server // tests may change what the client has
+		opts = append(opts, grpc.Creds(s.Credentials(func() *tls.Config { return config }, s.failed)), grpc.ConnectionTimeout(s.patience))
+	}
+	g := grpc.NewServer(opts...)
 	Registrar(g).RegisterService(&known, s)
 	var loop sync.WaitGroup
 	loop.Go(func() {
@@ -112,7 +121,7 @@ func (s *server) must(err error) {
 
 func (s *server) dial(settings ...http2.Setting) *guardtest.Client {
 	s.t.Helper()
-	c, err := guardtest.Dial(s.ctx, "127.0.0.1", s.addr, settings...)
+	c, err := s.dialFrom("127.0.0.1", settings...)
 	s.must(err)
 	s.t.Cleanup(func() { _ = c.Close() }) // the server may have closed it
 	return c
@@ -147,21 +156,6 @@ func (s *server) until(cond func() bool) {
 			s.t.Fatal("it never came true")
 		}
 	}
-}
-
-// good calls as a real client would, with a message of so many bytes.
-func (s *server) good(n int) error {
-	conn, err := grpc.NewClient("passthrough:///"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
-	s.must(err)
-	defer func() { s.must(conn.Close()) }()
-	answer := new(wrapperspb.BytesValue)
-	if err := conn.Invoke(s.ctx, method, wrapperspb.Bytes(make([]byte, n)), answer); err != nil {
-		return err
-	}
-	if len(answer.GetValue()) != n {
-		s.t.Errorf("%d bytes came back of %d", len(answer.GetValue()), n)
-	}
-	return nil
 }
 
 func closed(seen *guardtest.Seen) bool { return seen.Closed }
@@ -269,7 +263,7 @@ func TestConnectionsAboveTheLimitsAreClosed(t *testing.T) {
 			limits.Connections, limits.ConnectionsPerHost = tc.limits.Connections, tc.limits.ConnectionsPerHost
 			s := serve(t, limits)
 			dial := func(from string) *guardtest.Client {
-				c, err := guardtest.Dial(s.ctx, from, s.addr)
+				c, err := s.dialFrom(from)
 				s.must(err)
 				t.Cleanup(func() { _ = c.Close() }) // one of them the server has closed
 				return c
@@ -309,7 +303,7 @@ func TestAHostThatConnectsTooOftenWaits(t *testing.T) {
 		s.must(c.Close())
 	}
 	s.must(s.dial().Await(s.ctx, closed))
-	other, err := guardtest.Dial(s.ctx, "127.0.0.2", s.addr)
+	other, err := s.dialFrom("127.0.0.2")
 	s.must(err)
 	defer other.Close()
 	s.must(other.Ping())
@@ -343,7 +337,7 @@ func TestAHostThatBreaksOffTooManyCallsIsClosed(t *testing.T) {
 	s.must(first.Ping())
 	s.must(first.Await(s.ctx, func(seen *guardtest.Seen) bool { return seen.Acks == 2 }))
 	s.must(s.dial().Await(s.ctx, closed))
-	other, err := guardtest.Dial(s.ctx, "127.0.0.2", s.addr)
+	other, err := s.dialFrom("127.0.0.2")
 	s.must(err)
 	defer other.Close()
 	reset(other, 10)
@@ -417,7 +411,7 @@ func TestAConnectionThatTakesNothingEnds(t *testing.T) {
 	limits.WriteTimeout = 50 * time.Millisecond
 	s := serve(t, limits)
 	s.big = 64 << 20 // more than the system's buffers
-	conn, err := guardtest.DialTCP(s.ctx, "127.0.0.1", s.addr)
+	conn, err := s.connect("127.0.0.1")
 	s.must(err)
 	defer conn.Close()
 	_, err = conn.Write([]byte(http2.ClientPreface))
@@ -488,7 +482,7 @@ func TestCountersListEveryKindOnce(t *testing.T) {
 		}
 		seen[value] += v
 	})
-	if len(seen) != 6 || seen["call"] != 3 {
+	if len(seen) != 7 || seen["call"] != 3 {
 		t.Errorf("got %v", seen)
 	}
 }

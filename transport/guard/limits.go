@@ -33,5 +33,6 @@ const (
 	streamsTrackedMax  = 1 << 14 // of one connection, refused ones included; more is no client
 	ipv6HostPrefixBits = 64
 	hostsKeptMin       = 1024     // of those that are not connected
+	handshakeBytesMax  = 32 << 10 // read of a TLS handshake: some certificates; crypto/tls alone would hold ten times as much
 	headerBlockMax     = 64 << 10 // bytes of a call's headers, packed; servers refuse far shorter ones, but read them all
 )

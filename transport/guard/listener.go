@@ -18,6 +18,7 @@ type Listener struct {
 	limits   Limits
 	refusal  error // of a call too many
 	counters *Counters
+	secure   bool // Credentials have been asked for: frames are within TLS
 	streams  atomic.Int64
 	partial  atomic.Int64
 	begun    atomic.Uint64 // messages that were not complete at once: their order
@@ -58,6 +59,7 @@ type Counters struct {
 	Uploads     atomic.Uint64 // connections closed because their unfinished messages took the room of others
 	Severed     atomic.Uint64 // connections closed by Sever
 	Offences    atomic.Uint64 // connections closed because their host had committed too many offences
+	Handshakes  atomic.Uint64 // connections closed because their TLS handshake failed, or did not end in time
 }
 
 // Each calls f for every counter, under names that begin with prefix.
@@ -69,6 +71,7 @@ func (c *Counters) Each(prefix string, f func(name, label, value, help string, v
 	f(prefix+"_shed_total", "what", "upload", help, c.Uploads.Load())
 	f(prefix+"_shed_total", "what", "stalled_reader", help, c.Severed.Load())
 	f(prefix+"_shed_total", "what", "offences", help, c.Offences.Load())
+	f(prefix+"_shed_total", "what", "tls_handshake", help, c.Handshakes.Load())
 }
 
 // Listen puts a guard on l, which it owns from then on. Calls above the limit are refused with refusal.

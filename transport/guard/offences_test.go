@@ -97,7 +97,7 @@ func TestAHostThatOffendsTooOftenIsKeptOut(t *testing.T) {
 				t.Error("nothing is counted")
 			}
 			s.garble(first, "/any.Known/Call", true) // what was open goes on
-			other, err := guardtest.Dial(s.ctx, "127.0.0.2", s.addr)
+			other, err := s.dialFrom("127.0.0.2")
 			s.must(err)
 			defer other.Close()
 			s.garble(other, "/any.Known/Call", true)

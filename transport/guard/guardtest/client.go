@@ -57,16 +57,22 @@ func Dial(ctx context.Context, from, to string, settings ...http2.Setting) (*Cli
 	if err != nil {
 		return nil, err
 	}
+	return Speak(conn, settings...), nil
+}
+
+// Speak sends what an HTTP/2 client begins with on a connection, which it owns from then on. One that is closed is seen as
+// Closed.
+func Speak(conn net.Conn, settings ...http2.Setting) *Client {
 	c := &Client{Conn: conn, next: 1, ended: make(chan struct{}), changed: make(chan struct{}), fr: http2.NewFramer(conn, conn),
 		seen: Seen{Ends: map[uint32]string{}, Window: map[uint32]int64{}, Settings: map[http2.SettingID]uint32{}}}
 	c.enc = hpack.NewEncoder(&c.block)
 	c.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil) // the table's size unless SETTINGS say otherwise
 	c.fr.SetReuseFrames()
-	if _, err = conn.Write([]byte(http2.ClientPreface)); err == nil {
+	if _, err := conn.Write([]byte(http2.ClientPreface)); err == nil {
 		_ = c.fr.WriteSettings(settings...) // as with the preface: what fails has been closed, and that is seen
 	}
 	go c.read() // until Close
-	return c, nil
+	return c
 }
 
 // Close ends the connection. It may have ended already.

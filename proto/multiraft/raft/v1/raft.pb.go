@@ -297,7 +297,7 @@ func (Control_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_multiraft_raft_v1_raft_proto_rawDescGZIP(), []int{20, 0}
 }
 
-// Header says who speaks to whom. Until mTLS comes it is a claim, only as good as the network.
+// Header says who speaks to whom. Without TLS it is a claim, only as good as the network; with it, as good as the certificate (docs/operations.md).
 type Header struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cluster's UUID, as text. Required.
