@@ -78,6 +78,7 @@ func (n *Node) registrar(ctx context.Context) {
 	t := time.NewTicker(registerInterval)
 	defer t.Stop()
 	var seen *metadata.State
+	ready := false
 	coming := newProgress(n.sayProgress)
 	led := time.Now()
 	for {
@@ -91,7 +92,8 @@ func (n *Node) registrar(ctx context.Context) {
 		}
 		if lonely := time.Since(led) > lonelyElectionTimeouts*n.cfg.ElectionTimeout; lonely || !n.registered(seen) {
 			n.register(ctx)
-		} else if n.unready() == nil {
+		} else if !ready && n.unready() == nil {
+			ready = true
 			n.readyOnce.Do(func() { close(n.ready) })
 		}
 		select {

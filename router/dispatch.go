@@ -112,7 +112,7 @@ func (r *Router) lost(ctx actor.Context, m *Lost) {
 
 // nodeGone tells the groups that the node led, in ascending order, and all others that are quiet.
 func (r *Router) nodeGone(ctx actor.Context, n raftcore.NodeID) {
-	for _, g := range r.cfg.Tables.Load().Groups() {
+	for _, g := range r.ids {
 		h := r.groups[g]
 		if s := h.Board.Load(); s != nil && s.Leader == n {
 			ctx.Send(h.PID, &actors.NodeGone{Node: n})

@@ -15,7 +15,7 @@ import (
 // suspect tells every replica, in ascending order of groups: what their boards say may be older than what waits in
 // their mailboxes.
 func (r *Router) suspect(ctx actor.Context, n raftcore.NodeID) {
-	for _, g := range r.cfg.Tables.Load().Groups() {
+	for _, g := range r.ids {
 		ctx.Send(r.groups[g].PID, &actors.Suspect{Node: n})
 	}
 }
@@ -33,7 +33,7 @@ func (r *Router) tellFailed() {
 	if r.hearing.now%r.electionTicks() != 0 {
 		return
 	}
-	for _, g := range r.cfg.Tables.Load().Groups() {
+	for _, g := range r.ids {
 		if s := r.groups[g].Board.Load(); s != nil && s.Failure != "" {
 			r.sayFailed(s)
 		}

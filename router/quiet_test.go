@@ -35,7 +35,7 @@ func newWatchman(t *testing.T) *watchman {
 		}
 	}, opts...))
 	sink := root.Spawn(actor.PropsFromFunc(func(actor.Context) {}, opts...))
-	w.rt = &Router{cfg: w.core.cfg, meta: w.core.Table().Meta, groups: map[raftcore.GroupID]*Hosted{7: {Group: 7, PID: replica, Board: w.board}},
+	w.rt = &Router{cfg: w.core.cfg, meta: w.core.Table().Meta, groups: map[raftcore.GroupID]*Hosted{7: {Group: 7, PID: replica, Board: w.board}}, ids: []raftcore.GroupID{7},
 		hearing: newHearing(), inbound: map[raftcore.GroupID]*actors.Inbound{}, clock: sink, full: map[raftcore.NodeID]int{}}
 	w.rt.cfg.Tables = NewTables()
 	w.rt.publish()

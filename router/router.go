@@ -55,7 +55,11 @@ type Router struct {
 	hearing    hearing
 	reportFrom int // where the next report goes on among the groups led here
 	groups     map[raftcore.GroupID]*Hosted
-	birth      map[raftcore.GroupID]bool // the first batch is on its way to the disk
+	ids        []raftcore.GroupID // the keys of groups, ascending
+	shown      hosting            // groups and ids as they were published last
+	// unshown says that groups have changed since; publishing, that a publish is in the Router's own mailbox.
+	unshown, publishing bool
+	birth               map[raftcore.GroupID]bool // the first batch is on its way to the disk
 	// buried are the replicas that were deleted here, of each group the latest. Born again, it would vote twice.
 	buried   map[raftcore.GroupID]raftcore.ReplicaID
 	removing map[raftcore.GroupID]*removing
@@ -102,6 +106,8 @@ func (r *Router) Receive(ctx actor.Context) {
 		r.nodeGone(ctx, m.Node)
 	case *MetadataApplied:
 		r.metadataApplied(ctx, m.State)
+	case publish:
+		r.publish()
 	case *born:
 		r.wasBorn(ctx, m)
 	case *buried:
@@ -165,7 +171,7 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.Replic
 	}
 	h := &Hosted{Group: g, Replica: id, Board: cfg.Board}
 	h.PID = ctx.SpawnPrefix(actors.ReplicaProps(cfg, r.cfg.Props...), fmt.Sprintf("g%d", g))
-	r.groups[g], r.byPID[h.PID.Id] = h, h
+	r.host(h)
 	ctx.Send(r.clock, &actors.Track{PID: h.PID, Ticks: cfg.Ticks})
 	r.aim(ctx, g)
 }
@@ -200,6 +206,37 @@ func (r *Router) failed(_ *actor.PID, reason any) {
 	r.cfg.Writer.OnFailure(fmt.Errorf("the router failed: %v", reason))
 }
 
+// host puts a replica into the table.
+func (r *Router) host(h *Hosted) {
+	if i, ok := slices.BinarySearch(r.ids, h.Group); !ok {
+		r.ids = slices.Insert(r.ids, i, h.Group)
+	}
+	r.groups[h.Group], r.byPID[h.PID.Id], r.unshown = h, h, true
+}
+
+// unhost takes one out of it.
+func (r *Router) unhost(h *Hosted) {
+	if i, ok := slices.BinarySearch(r.ids, h.Group); ok {
+		r.ids = slices.Delete(r.ids, i, i+1)
+	}
+	delete(r.groups, h.Group)
+	delete(r.byPID, h.PID.Id)
+	r.unshown = true
+}
+
+// publishSoon publishes once for all births and deaths that wait in the mailbox: the table is copied as a whole.
+func (r *Router) publishSoon(ctx actor.Context) {
+	if !r.publishing {
+		r.publishing = true
+		ctx.Send(ctx.Self(), publish{})
+	}
+}
+
 func (r *Router) publish() {
-	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta, Deleted: r.deleted()})
+	r.publishing = false
+	if r.unshown {
+		r.unshown = false
+		r.shown = hosting{maps.Clone(r.groups), slices.Clone(r.ids), r.shown.version + 1}
+	}
+	r.cfg.Tables.p.Store(&Table{hosting: r.shown, full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta, Deleted: r.deleted()})
 }

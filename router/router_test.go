@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -208,6 +209,25 @@ func TestATopicPlacedHereIsBornAndSpawnedOnce(t *testing.T) {
 	r.startCore()
 	if got := r.core.Table().Groups(); len(got) != len(before) || r.status(mine).Applied < was.Applied || r.status(mine).Term <= was.Term {
 		t.Fatalf("after a restart: groups %v, and group %d went from %+v to %+v", got, mine, was, r.status(mine))
+	}
+}
+
+func TestATopicsBirthsCopyTheTableAFewTimesAndNotOnceEach(t *testing.T) {
+	r := newCoreRig(t)
+	r.command(&metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{
+		Node: &metav1.Node{NodeId: 1, StoreId: "s", StartNumber: 1, ClientAddr: "a", PeerAddr: "b"}}}})
+	before := r.core.Table()
+	r.createTopic("t", 200)
+	after := r.core.Table()
+	if n := len(after.Groups()) - len(before.Groups()); n != 200 || !slices.IsSorted(after.Groups()) {
+		t.Fatalf("%d groups were born: %v", n, after.Groups())
+	}
+	if copies := after.version - before.version; copies > 10 {
+		t.Errorf("the table of groups was copied %d times", copies)
+	}
+	r.command(&metav1.Command{Command: &metav1.Command_AllocateProducers{AllocateProducers: &metav1.AllocateProducers{Count: 1}}})
+	if now := r.core.Table(); now == after || !now.SameGroups(after) {
+		t.Error("what does not concern the groups has copied their table, or was not published")
 	}
 }
 
