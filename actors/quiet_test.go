@@ -3,6 +3,7 @@ package actors
 import (
 	"testing"
 
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/partition"
 )
@@ -134,6 +135,28 @@ func TestAQuietLeaderLooksAfterAMemberThatIsSuspected(t *testing.T) {
 	g.tick(3 * electionTicksDefault)
 	if st := g.nodes[1].status(); st.Quiet || !st.UnderReplicated() || st.Role != raftcore.Leader {
 		t.Errorf("%+v", st)
+	}
+}
+
+func TestLateAnswersToHeartbeatsWakeNobody(t *testing.T) {
+	g := newSleepers(t)
+	leader := g.nodes[1]
+	answer := func(h *raftv1.GroupHeartbeat) {
+		h.GroupId, h.FromReplica, h.ToReplica, h.Response = uint64(rigGroup), 2, 1, true
+		leader.tell(&Inbound{From: 2, Heartbeats: []*raftv1.GroupHeartbeat{h}})
+		g.run()
+	}
+	term := leader.status().Term
+	stepped := leader.core.Stepped.Load()
+	for range 3 {
+		answer(&raftv1.GroupHeartbeat{Term: term})
+	}
+	if !g.allQuiet() || leader.core.Stepped.Load() != stepped+3 {
+		t.Fatal("an answer to what was said before wakes the group, or is not taken")
+	}
+	answer(&raftv1.GroupHeartbeat{Term: term, Context: make([]byte, 8)})
+	if leader.status().Quiet {
+		t.Error("an answer to a read does not wake the leader")
 	}
 }
 

@@ -192,7 +192,7 @@ func ReplicaProps(cfg ReplicaConfig, opts ...actor.PropsOption) *actor.Props {
 
 // Receive is part of actor.Actor.
 func (r *Replica) Receive(ctx actor.Context) {
-	if r.quiet && wakes(ctx.Message()) {
+	if r.quiet && wakes(ctx.Message()) && !r.echo(ctx.Message()) {
 		r.wake()
 	}
 	switch m := ctx.Message().(type) {

@@ -89,6 +89,23 @@ func wakes(msg any) bool {
 	return true
 }
 
+// echo says that a message holds nothing but answers to heartbeats that this leader sent before it went quiet, of a member
+// that has all it has. Several ticks in one turn are several heartbeats, and the first answer is enough to go quiet: on a
+// busy machine the others would wake the group again, each time.
+func (r *Replica) echo(msg any) bool {
+	in, ok := msg.(*Inbound)
+	if !ok || r.leading == 0 || len(in.Envelopes) > 0 {
+		return false
+	}
+	last := r.core.Status().Last
+	if !slices.ContainsFunc(r.progress, func(p raftcore.Progress) bool { return p.Node == in.From && p.Match == last }) {
+		return false
+	}
+	return !slices.ContainsFunc(in.Heartbeats, func(h *raftv1.GroupHeartbeat) bool {
+		return !h.GetResponse() || h.GetTerm() != r.leading || len(h.GetContext()) > 0
+	})
+}
+
 // suspect makes a quiet replica look after a node itself that lives no more, as far as its Router knows. A leader's
 // heartbeats tell; a follower lets go of its leader, as if its process had ended: it need not wait for an election
 // timeout once more.
