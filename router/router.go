@@ -25,7 +25,7 @@ type Sender interface {
 }
 
 // Config says what a Router works with. Replica is the template for the replicas that it spawns: Group,
-// Incarnation, OpenMachine, Writer, Vouch, OnApplied, Campaign, Board and Ticks are filled in for each.
+// Incarnation, OpenMachine, Writer, Vouch, Gone, OnApplied, Campaign, Board and Ticks are filled in for each.
 type Config struct {
 	Replica  actors.ReplicaConfig
 	Sender   Sender
@@ -56,7 +56,8 @@ type Router struct {
 	reportFrom int // where the next report goes on among the groups led here
 	groups     map[raftcore.GroupID]*Hosted
 	ids        []raftcore.GroupID // the keys of groups, ascending
-	shown      hosting            // groups and ids as they were published last
+	notices    []notices
+	shown      hosting // groups and ids as they were published last
 	// unshown says that groups have changed since; publishing, that a publish is in the Router's own mailbox.
 	unshown, publishing bool
 	birth               map[raftcore.GroupID]bool // the first batch is on its way to the disk
@@ -156,7 +157,7 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.Replic
 	cfg := r.cfg.Replica
 	cfg.Group, cfg.Incarnation, cfg.Campaign = g, r.spawned, campaign
 	cfg.Writer, cfg.Board, cfg.Ticks = r.writer, &actors.Board{}, &actors.TickCount{}
-	cfg.Vouch = r.vouch(g)
+	cfg.Vouch, cfg.Gone = r.vouch(g), r.gone
 	cfg.OpenMachine = func(v store.View, prefix []byte) (actors.Machine, error) { return partition.Open(v, prefix) }
 	if g == raftcore.MetadataGroup {
 		self, root := ctx.Self(), ctx.ActorSystem().Root
