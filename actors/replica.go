@@ -234,6 +234,8 @@ func (r *Replica) Receive(ctx actor.Context) {
 		r.target, r.idle = m.Target, 0 // what steered says is of the one before
 	case *Transfer:
 		r.beginTransfer(m)
+	case *Campaign:
+		r.campaigns, r.campaignIn = campaignsMax, 0
 	case *Quiesce:
 		r.quiesce = m
 	case *Suspect:

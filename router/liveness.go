@@ -89,6 +89,7 @@ func (r *Router) tick(ctx actor.Context, m *actors.ClockTick) {
 	}
 	r.cfg.Tables.live.Store(live)
 	ctx.Send(r.clock, m)
+	r.startSome(ctx)
 	r.tellSome(ctx)
 	r.tellSpace()
 	r.tellFailed()

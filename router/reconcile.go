@@ -112,7 +112,7 @@ func (r *Router) place(ctx actor.Context, p *metav1.Partition) {
 // wasBorn starts a replica whose first records are durable.
 func (r *Router) wasBorn(ctx actor.Context, m *born) {
 	delete(r.birth, m.group)
-	r.spawn(ctx, m.group, m.replica, m.campaign)
+	r.track(ctx, r.spawn(ctx, m.group, m.replica, m.campaign))
 	r.publishSoon(ctx)
 	for _, order := range r.meta.Removals(r.cfg.Replica.Node) { // ordered meanwhile
 		if order.Group == m.group {

@@ -54,10 +54,11 @@ type Router struct {
 	controller *actor.PID
 	hearing    hearing
 	reportFrom int // where the next report goes on among the groups led here
+	starting   starting
+	notices    []notices
 	groups     map[raftcore.GroupID]*Hosted
 	ids        []raftcore.GroupID // the keys of groups, ascending
-	notices    []notices
-	shown      hosting // groups and ids as they were published last
+	shown      hosting            // groups and ids as they were published last
 	// unshown says that groups have changed since; publishing, that a publish is in the Router's own mailbox.
 	unshown, publishing bool
 	birth               map[raftcore.GroupID]bool // the first batch is on its way to the disk
@@ -137,7 +138,12 @@ func (r *Router) start(ctx actor.Context) {
 			r.buried[g.Group] = g.Replica
 			continue
 		}
-		r.spawn(ctx, g.Group, g.Replica, false)
+		h := r.spawn(ctx, g.Group, g.Replica, false)
+		if g.Group == raftcore.MetadataGroup {
+			r.track(ctx, h)
+			continue
+		}
+		r.starting.waiting = append(r.starting.waiting, starter{h, 0})
 	}
 	r.publish()
 }
@@ -151,8 +157,8 @@ func (r *Router) stored() ([]store.StoredGroup, error) {
 	return groups, errors.Join(err, v.Close())
 }
 
-// spawn starts the replica that is stored for g.
-func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.ReplicaID, campaign bool) {
+// spawn starts the replica that is stored for g. It takes no ticks yet.
+func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.ReplicaID, campaign bool) *Hosted {
 	r.spawned++
 	cfg := r.cfg.Replica
 	cfg.Group, cfg.Incarnation, cfg.Campaign = g, r.spawned, campaign
@@ -170,11 +176,11 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.Replic
 	if topic, _, ok := r.meta.Partition(g); ok {
 		cfg.Retention = retentionOf(topic)
 	}
-	h := &Hosted{Group: g, Replica: id, Board: cfg.Board}
+	h := &Hosted{Group: g, Replica: id, Board: cfg.Board, ticks: cfg.Ticks}
 	h.PID = ctx.SpawnPrefix(actors.ReplicaProps(cfg, r.cfg.Props...), fmt.Sprintf("g%d", g))
 	r.host(h)
-	ctx.Send(r.clock, &actors.Track{PID: h.PID, Ticks: cfg.Ticks})
 	r.aim(ctx, g)
+	return h
 }
 
 // vouch lets a replica speak for a node when metadata placed it there (rule 16).

@@ -88,6 +88,15 @@ func newCoreRig(t *testing.T, groups ...raftcore.GroupID) *coreRig {
 }
 
 func (r *coreRig) startCore() {
+	r.spawnCore()
+	for range 3 * 10 { // every group elects its only member
+		r.run()
+		r.core.Tick()
+	}
+	r.run()
+}
+
+func (r *coreRig) spawnCore() {
 	r.core = StartCore(Config{
 		Replica: actors.ReplicaConfig{Node: 1, Start: 1, Log: r.kv, Clock: r, Counters: &actors.Counters{}, Core: &raftcore.Counters{},
 			Logger: cmp.Or(r.logger, slog.New(slog.DiscardHandler))},
@@ -95,11 +104,6 @@ func (r *coreRig) startCore() {
 		Writer: actors.LogWriterConfig{OnFailure: func(err error) { r.failed = append(r.failed, err) }, Counters: &actors.Counters{}},
 		Props:  []actor.PropsOption{actor.WithDispatcher(r)},
 	})
-	for range 3 * 10 { // every group elects its only member
-		r.run()
-		r.core.Tick()
-	}
-	r.run()
 }
 
 // propose proposes to a group and returns how that ended, if it did.

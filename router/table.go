@@ -19,7 +19,8 @@ type Hosted struct {
 	load    load // what is admitted and not yet answered
 
 	// The Router's own.
-	target      uint64            // of the group, as the replica was told
+	target      uint64 // of the group, as the replica was told
+	ticks       *actors.TickCount
 	ended       bool              // the actor has stopped
 	peersFailed []raftcore.NodeID // whose replicas have said so
 }
