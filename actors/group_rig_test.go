@@ -59,6 +59,7 @@ type group struct {
 	nodes  map[raftcore.NodeID]*member
 	cut    map[raftcore.NodeID]bool // sends and receives nothing
 	mute   map[raftcore.NodeID]bool // is told no controls
+	gone   map[raftcore.NodeID]bool // as the others' Routers know
 	sent   int                      // messages and controls
 	quiet  int                      // QuietTicks
 	carry  []*carried
@@ -96,7 +97,7 @@ func newGroup(t *testing.T, keep Keep) *group {
 func newQuietGroup(t *testing.T, keep Keep, quiet int) *group {
 	t.Helper()
 	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
-	g := &group{t: t, disp: &queueDispatcher{}, nodes: map[raftcore.NodeID]*member{}, cut: map[raftcore.NodeID]bool{}, mute: map[raftcore.NodeID]bool{}, keep: keep, quiet: quiet}
+	g := &group{t: t, disp: &queueDispatcher{}, nodes: map[raftcore.NodeID]*member{}, cut: map[raftcore.NodeID]bool{}, mute: map[raftcore.NodeID]bool{}, gone: map[raftcore.NodeID]bool{}, keep: keep, quiet: quiet}
 	g.system = actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return silent }))
 	for id := raftcore.NodeID(1); id <= groupVoters; id++ {
 		b := new(store.Batch)
@@ -139,6 +140,7 @@ func (m *member) start() {
 			m.machine = opened.(*storedMachine)
 			return opened, err
 		},
+		Gone:     func(n raftcore.NodeID) bool { return m.g.gone[n] },
 		Vouch:    func(r raftcore.ReplicaID, n raftcore.NodeID) bool { return uint64(r) == uint64(n) },
 		Campaign: m.id == 1 && m.starts == 1, Keep: m.g.keep, CacheBytes: 1, QuietTicks: m.g.quiet,
 		Board: m.board, Ticks: m.ticks, Counters: &m.counters, Core: &m.core, Logger: slog.New(slog.DiscardHandler),

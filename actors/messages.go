@@ -142,6 +142,12 @@ type Quiesce struct {
 // replicas that are quiet: others have Raft's own means.
 type Suspect struct{ Node raftcore.NodeID }
 
+// NodeBack says that something was heard of a node again that had been silent for an election timeout.
+type NodeBack struct{ Node raftcore.NodeID }
+
+// Campaign asks the replica to campaign without waiting for an election timeout, unless it has a leader.
+type Campaign struct{}
+
 // Wake says that the replica's group may not be quiet.
 type Wake struct{}
 

@@ -3,6 +3,7 @@ package actors
 import (
 	"testing"
 
+	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
 	"github.com/multiraftd/multiraftd/raftcore/partition"
 )
@@ -139,6 +140,71 @@ func TestAQuietLeaderLooksAfterAMemberThatIsSuspected(t *testing.T) {
 	g.until("all are quiet again", g.allQuiet)
 	if st := g.nodes[1].status(); st.UnderReplicated() { // it went quiet with the first answer, and it shows what it goes by
 		t.Errorf("a member that is back is shown as away for as long as the group is quiet: %+v", st)
+	}
+}
+
+func TestALeaderDoesNotWaitForAMemberThatIsGoneAndLooksAfterItWhenItIsBack(t *testing.T) {
+	g := newSleepers(t)
+	g.gone[3], g.cut[3] = true, true
+	g.propose("two") // node 3 lacks it
+	for _, id := range []raftcore.NodeID{1, 2} {
+		g.nodes[id].tell(&Suspect{3})
+	}
+	g.until("both others are quiet", func() bool { return g.nodes[1].status().Quiet && g.nodes[2].status().Quiet })
+	if st := g.nodes[1].status(); !st.UnderReplicated() || st.Role != raftcore.Leader {
+		t.Fatalf("%+v", st)
+	}
+	before := g.sent
+	g.tick(5 * electionTicksDefault)
+	if n := g.sent - before; n != 0 {
+		t.Fatalf("%d messages while it was quiet", n)
+	}
+	delete(g.gone, 3)
+	delete(g.cut, 3)
+	for _, id := range []raftcore.NodeID{1, 2} {
+		g.nodes[id].tell(&NodeBack{3})
+	}
+	g.run()
+	if g.nodes[1].status().Quiet {
+		t.Fatal("the leader sleeps on")
+	}
+	g.until("all are quiet", g.allQuiet)
+	if st := g.nodes[3].status(); st.Commit != g.nodes[1].status().Commit || g.nodes[1].status().UnderReplicated() {
+		t.Errorf("node 3: %+v", st)
+	}
+}
+
+func TestLateAnswersToHeartbeatsWakeNobody(t *testing.T) {
+	g := newSleepers(t)
+	leader := g.nodes[1]
+	answer := func(h *raftv1.GroupHeartbeat) {
+		h.GroupId, h.FromReplica, h.ToReplica, h.Response = uint64(rigGroup), 2, 1, true
+		leader.tell(&Inbound{From: 2, Heartbeats: []*raftv1.GroupHeartbeat{h}})
+		g.run()
+	}
+	term := leader.status().Term
+	stepped := leader.core.Stepped.Load()
+	for range 3 {
+		answer(&raftv1.GroupHeartbeat{Term: term})
+	}
+	if !g.allQuiet() || leader.core.Stepped.Load() != stepped+3 {
+		t.Fatal("an answer to what was said before wakes the group, or is not taken")
+	}
+	answer(&raftv1.GroupHeartbeat{Term: term, Context: make([]byte, 8)})
+	if leader.status().Quiet {
+		t.Error("an answer to a read does not wake the leader")
+	}
+}
+
+func TestALeaderWithoutAMajorityDoesNotGoQuiet(t *testing.T) {
+	g := newSleepers(t)
+	for _, id := range []raftcore.NodeID{2, 3} {
+		g.gone[id], g.cut[id] = true, true
+		g.nodes[1].tell(&Suspect{id})
+	}
+	g.tick(3 * rigQuietTicks)
+	if st := g.nodes[1].status(); st.Quiet || st.Role == raftcore.Leader {
+		t.Errorf("%+v", st)
 	}
 }
 

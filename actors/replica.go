@@ -63,6 +63,9 @@ type ReplicaConfig struct {
 	// Vouch says whether a replica of this group may speak for that node though the group's own membership
 	// does not tell (rule 16). nil = the membership alone.
 	Vouch func(raftcore.ReplicaID, raftcore.NodeID) bool
+	// Gone says that nothing was heard of a node for an election timeout; a NodeBack follows when something is. nil =
+	// nobody knows: a leader waits for every member before it goes quiet.
+	Gone func(raftcore.NodeID) bool
 	// OnApplied runs in the replica's turn after entries were applied, and once at the start. nil = nothing.
 	OnApplied func(Machine)
 	// Campaign makes the replica campaign at once instead of waiting for an election timeout; set on the
@@ -192,7 +195,7 @@ func ReplicaProps(cfg ReplicaConfig, opts ...actor.PropsOption) *actor.Props {
 
 // Receive is part of actor.Actor.
 func (r *Replica) Receive(ctx actor.Context) {
-	if r.quiet && wakes(ctx.Message()) {
+	if r.quiet && wakes(ctx.Message()) && !r.echo(ctx.Message()) {
 		r.wake()
 	}
 	switch m := ctx.Message().(type) {
@@ -231,10 +234,14 @@ func (r *Replica) Receive(ctx actor.Context) {
 		r.target, r.idle = m.Target, 0 // what steered says is of the one before
 	case *Transfer:
 		r.beginTransfer(m)
+	case *Campaign:
+		r.campaigns, r.campaignIn = campaignsMax, 0
 	case *Quiesce:
 		r.quiesce = m
 	case *Suspect:
 		r.suspect(m.Node)
+	case *NodeBack:
+		r.nodeBack(m.Node)
 	case tick, flush, *Wake: // what they announce is read in the turn that follows
 	case *actor.Started:
 		r.start(ctx)

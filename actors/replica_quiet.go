@@ -26,7 +26,7 @@ import (
 // rest lets a leader whose group has nothing to do go quiet, and tells its members. It comes before the tick: what
 // is sent after KIND_QUIESCE would wake them.
 func (r *Replica) rest() bool {
-	if r.cfg.QuietTicks == 0 || r.leading == 0 || r.idle < r.cfg.QuietTicks || r.engaged() || !r.core.Settled() {
+	if r.cfg.QuietTicks == 0 || r.leading == 0 || r.idle < r.cfg.QuietTicks || r.engaged() || !r.core.Settled(r.cfg.Gone) {
 		return false
 	}
 	st := r.core.Status()
@@ -84,10 +84,27 @@ func (r *Replica) nap(ticks int) {
 // what is not there yet, are none.
 func wakes(msg any) bool {
 	switch msg.(type) {
-	case drained, tick, flush, *Inspect, *WaitReadable, *CancelWait, *Retain, *Quiesce, *Suspect, actor.AutoReceiveMessage, actor.SystemMessage:
+	case drained, tick, flush, *Inspect, *WaitReadable, *CancelWait, *Retain, *Quiesce, *Suspect, *NodeBack, actor.AutoReceiveMessage, actor.SystemMessage:
 		return false
 	}
 	return true
+}
+
+// echo says that a message holds nothing but answers to heartbeats that this leader sent before it went quiet, of a member
+// that has all it has. Several ticks in one turn are several heartbeats, and the first answer is enough to go quiet: on a
+// busy machine the others would wake the group again, each time.
+func (r *Replica) echo(msg any) bool {
+	in, ok := msg.(*Inbound)
+	if !ok || r.leading == 0 || len(in.Envelopes) > 0 {
+		return false
+	}
+	last := r.core.Status().Last
+	if !slices.ContainsFunc(r.progress, func(p raftcore.Progress) bool { return p.Node == in.From && p.Match == last }) {
+		return false
+	}
+	return !slices.ContainsFunc(in.Heartbeats, func(h *raftv1.GroupHeartbeat) bool {
+		return !h.GetResponse() || h.GetTerm() != r.leading || len(h.GetContext()) > 0
+	})
 }
 
 // suspect makes a quiet replica look after a node itself that lives no more, as far as its Router knows. A leader's
@@ -104,6 +121,20 @@ func (r *Replica) suspect(n raftcore.NodeID) {
 		r.wake()
 		r.nodeGone(n)
 	}
+}
+
+// nodeBack makes a quiet leader look after a member that it no longer waited for. One that is awake must not go quiet by
+// what was known of the node before.
+func (r *Replica) nodeBack(n raftcore.NodeID) {
+	r.idle = 0
+	if r.quiet && r.leading != 0 && r.hasMember(n) {
+		r.wake()
+	}
+}
+
+// gone says that a member is not waited for.
+func (r *Replica) gone(p *raftcore.Progress) bool {
+	return !p.Active && r.cfg.Gone != nil && r.cfg.Gone(p.Node)
 }
 
 func (r *Replica) hasMember(n raftcore.NodeID) bool {

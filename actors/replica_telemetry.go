@@ -118,7 +118,7 @@ func (r *Replica) noteIdle(ticks int) {
 	}
 }
 
-// behind says that this leader has a member which lacks entries.
+// behind says that this leader has a member which lacks entries, and is not gone.
 func (r *Replica) behind(last raftcore.Index) bool {
-	return slices.ContainsFunc(r.progress, func(p raftcore.Progress) bool { return p.Match < last })
+	return slices.ContainsFunc(r.progress, func(p raftcore.Progress) bool { return p.Match < last && !r.gone(&p) })
 }

@@ -17,6 +17,8 @@ type progress struct {
 	say    func(stage string, g raftcore.GroupID)
 	known  map[raftcore.GroupID]bool // looked at to the end
 	stages map[raftcore.GroupID]int
+	// done is a table all of whose groups are known; nil = there is none.
+	done *router.Table
 }
 
 var stages = [...]string{"", "learner", "learner -> caught up", "learner -> caught up -> voter"}
@@ -26,12 +28,19 @@ func newProgress(say func(string, raftcore.GroupID)) *progress {
 }
 
 func (p *progress) look(t *router.Table) {
+	if p.done != nil && t.SameGroups(p.done) {
+		return
+	}
+	p.done = t
 	for _, g := range t.Groups() {
 		if p.known[g] {
 			continue
 		}
 		h, _ := t.Hosted(g)
 		st := h.Board.Load()
+		if st == nil || stageOf(st) < len(stages)-1 {
+			p.done = nil
+		}
 		if st == nil {
 			continue
 		}

@@ -80,6 +80,7 @@ func (n *Node) registrar(ctx context.Context) {
 	t := time.NewTicker(registerInterval)
 	defer t.Stop()
 	var seen *metadata.State
+	ready := false
 	coming := newProgress(n.sayProgress)
 	led := time.Now()
 	for {
@@ -93,7 +94,8 @@ func (n *Node) registrar(ctx context.Context) {
 		}
 		if lonely := time.Since(led) > lonelyElectionTimeouts*n.cfg.ElectionTimeout; lonely || !n.registered(seen) {
 			n.register(ctx)
-		} else if n.unready() == nil {
+		} else if !ready && n.unready() == nil {
+			ready = true
 			n.readyOnce.Do(func() { close(n.ready) })
 		}
 		select {

@@ -30,8 +30,8 @@ func (r *Router) dispatch(ctx actor.Context, items []Routed) {
 
 // frame splits a peer's frame into one message per group, in the order in which the groups come up.
 func (r *Router) frame(ctx actor.Context, m *Frame) {
-	if _, member := r.meta.Node(m.From); member && r.hearing.from(m.From, m.Frame.GetHeader().GetStartNumber()) {
-		r.suspect(ctx, m.From)
+	if _, member := r.meta.Node(m.From); member {
+		r.hear(ctx, m.From, m.Frame.GetHeader().GetStartNumber())
 	}
 	for _, h := range m.Frame.GetHeartbeats() {
 		if in := r.inboundOf(ctx, m.From, h.GetGroupId()); in != nil {
@@ -112,7 +112,7 @@ func (r *Router) lost(ctx actor.Context, m *Lost) {
 
 // nodeGone tells the groups that the node led, in ascending order, and all others that are quiet.
 func (r *Router) nodeGone(ctx actor.Context, n raftcore.NodeID) {
-	for _, g := range r.cfg.Tables.Load().Groups() {
+	for _, g := range r.ids {
 		h := r.groups[g]
 		if s := h.Board.Load(); s != nil && s.Leader == n {
 			ctx.Send(h.PID, &actors.NodeGone{Node: n})

@@ -58,11 +58,15 @@ func newHearing() hearing {
 	return hearing{heard: map[raftcore.NodeID]int{}, starts: map[raftcore.NodeID]uint64{}}
 }
 
-// from takes note of a frame, and reports whether its sender has started anew since the one before.
-func (h *hearing) from(n raftcore.NodeID, start uint64) (anew bool) {
+// from takes note of a frame, and reports whether its sender has started anew since the one before, and for how many
+// ticks nothing had been heard of it.
+func (h *hearing) from(n raftcore.NodeID, start uint64) (anew bool, silence int) {
 	before, known := h.starts[n]
+	if last, ok := h.heard[n]; ok {
+		silence = h.now - last
+	}
 	h.heard[n], h.starts[n] = h.now, start
-	return known && start != before
+	return known && start != before, silence
 }
 
 func (r *Router) tick(ctx actor.Context, m *actors.ClockTick) {
@@ -85,6 +89,8 @@ func (r *Router) tick(ctx actor.Context, m *actors.ClockTick) {
 	}
 	r.cfg.Tables.live.Store(live)
 	ctx.Send(r.clock, m)
+	r.startSome(ctx)
+	r.tellSome(ctx)
 	r.tellSpace()
 	r.tellFailed()
 	r.report(ctx)

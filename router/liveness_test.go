@@ -74,7 +74,7 @@ func TestANodeSaysAtEachTickThatItIsAlive(t *testing.T) {
 
 func TestAReportNamesTheGroupsThatANodeLeadsInTurnWhenTheyAreMany(t *testing.T) {
 	r := newCoreRig(t, 7)
-	core := &Router{cfg: r.core.cfg, groups: r.core.Table().groups}
+	core := &Router{cfg: r.core.cfg, groups: r.core.Table().groups, ids: r.core.Table().ids}
 	rep := core.nodeReport()
 	led := map[uint64]*raftv1.LedGroup{}
 	for _, g := range rep.GetLed() {
@@ -92,7 +92,7 @@ func TestAReportNamesTheGroupsThatANodeLeadsInTurnWhenTheyAreMany(t *testing.T) 
 		many = append(many, g+2)
 	}
 	r = newCoreRig(t, many...)
-	core = &Router{cfg: r.core.cfg, groups: r.core.Table().groups}
+	core = &Router{cfg: r.core.cfg, groups: r.core.Table().groups, ids: r.core.Table().ids}
 	seen := map[uint64]bool{}
 	for range 2 {
 		rep := core.nodeReport()

@@ -52,6 +52,9 @@ type Routed struct {
 // MetadataApplied says that the metadata replica of this node has applied entries.
 type MetadataApplied struct{ State *metadata.State }
 
+// publish is what the Router sends itself to show births and deaths.
+type publish struct{}
+
 // born says that the first batch of a new replica is durable.
 type born struct {
 	group    raftcore.GroupID

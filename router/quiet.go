@@ -10,14 +10,29 @@ import (
 
 // Quiet groups do not watch their members: the Router watches the nodes for them (rule 31). A node is suspected when
 // nothing was heard of it for an election timeout, when it has started anew, and when its connections broke and its
-// port refuses new ones (nodeGone). Of a replica that has failed its node keeps telling, because nobody asks.
+// port refuses new ones (nodeGone). Leaders do not wait for members on nodes that are silent, and are told when such a node
+// is heard again. Of a replica that has failed its node keeps telling, because nobody asks.
 
-// suspect tells every replica, in ascending order of groups: what their boards say may be older than what waits in
-// their mailboxes.
+// suspect tells every replica.
 func (r *Router) suspect(ctx actor.Context, n raftcore.NodeID) {
-	for _, g := range r.cfg.Tables.Load().Groups() {
-		ctx.Send(r.groups[g].PID, &actors.Suspect{Node: n})
+	r.tellAll(ctx, n, &actors.Suspect{Node: n})
+}
+
+// hear takes note of a frame of a node of the cluster.
+func (r *Router) hear(ctx actor.Context, from raftcore.NodeID, start uint64) {
+	anew, silence := r.hearing.from(from, start)
+	if anew {
+		r.suspect(ctx, from)
 	}
+	if silence >= r.electionTicks() {
+		r.tellAll(ctx, from, &actors.NodeBack{Node: from})
+	}
+}
+
+// gone says, to replicas, that nothing was heard of a node for an election timeout, as of the latest tick.
+func (r *Router) gone(n raftcore.NodeID) bool {
+	silence, known := r.cfg.Tables.Liveness().Silence(n)
+	return known && silence >= r.electionTicks()
 }
 
 // wake wakes a replica because a node of the cluster says so.
@@ -33,7 +48,7 @@ func (r *Router) tellFailed() {
 	if r.hearing.now%r.electionTicks() != 0 {
 		return
 	}
-	for _, g := range r.cfg.Tables.Load().Groups() {
+	for _, g := range r.ids {
 		if s := r.groups[g].Board.Load(); s != nil && s.Failure != "" {
 			r.sayFailed(s)
 		}

@@ -30,12 +30,12 @@ func newWatchman(t *testing.T) *watchman {
 	root := w.core.system.Root
 	replica := root.Spawn(actor.PropsFromFunc(func(ctx actor.Context) {
 		switch m := ctx.Message().(type) {
-		case *actors.Suspect, *actors.Wake, *actors.Quiesce, *actors.NodeGone:
+		case *actors.Suspect, *actors.NodeBack, *actors.Wake, *actors.Quiesce, *actors.NodeGone:
 			w.got = append(w.got, m)
 		}
 	}, opts...))
 	sink := root.Spawn(actor.PropsFromFunc(func(actor.Context) {}, opts...))
-	w.rt = &Router{cfg: w.core.cfg, meta: w.core.Table().Meta, groups: map[raftcore.GroupID]*Hosted{7: {Group: 7, PID: replica, Board: w.board}},
+	w.rt = &Router{cfg: w.core.cfg, meta: w.core.Table().Meta, groups: map[raftcore.GroupID]*Hosted{7: {Group: 7, PID: replica, Board: w.board}}, ids: []raftcore.GroupID{7}, byPID: map[string]*Hosted{},
 		hearing: newHearing(), inbound: map[raftcore.GroupID]*actors.Inbound{}, clock: sink, full: map[raftcore.NodeID]int{}}
 	w.rt.cfg.Tables = NewTables()
 	w.rt.publish()
@@ -71,6 +71,9 @@ func wantTold(t *testing.T, what string, got []any, want ...any) {
 		case *actors.Suspect:
 			m, ok := g.(*actors.Suspect)
 			return ok && *m == *w
+		case *actors.NodeBack:
+			m, ok := g.(*actors.NodeBack)
+			return ok && *m == *w
 		case *actors.NodeGone:
 			m, ok := g.(*actors.NodeGone)
 			return ok && *m == *w
@@ -96,7 +99,11 @@ func TestASilentNodeIsSuspectedOnce(t *testing.T) {
 		all = append(all, w.hears(&actors.ClockTick{})...)
 	}
 	wantTold(t, "silence", all, &actors.Suspect{Node: 2})
-	w.hears(frameOf(2, 1))
+	if !w.rt.gone(2) || w.rt.gone(1) || w.rt.gone(9) {
+		t.Error("node 2, and nobody else, should be gone")
+	}
+	wantTold(t, "heard again", w.hears(frameOf(2, 1)), &actors.NodeBack{Node: 2})
+	wantTold(t, "heard once more", w.hears(frameOf(2, 1)))
 	all = nil
 	for i := range 3 * electionTicksDefault {
 		if i < electionTicksDefault-1 { // not silent for as long as that

@@ -112,8 +112,8 @@ func (r *Router) place(ctx actor.Context, p *metav1.Partition) {
 // wasBorn starts a replica whose first records are durable.
 func (r *Router) wasBorn(ctx actor.Context, m *born) {
 	delete(r.birth, m.group)
-	r.spawn(ctx, m.group, m.replica, m.campaign)
-	r.publish()
+	r.track(ctx, r.spawn(ctx, m.group, m.replica, m.campaign))
+	r.publishSoon(ctx)
 	for _, order := range r.meta.Removals(r.cfg.Replica.Node) { // ordered meanwhile
 		if order.Group == m.group {
 			r.remove(ctx, order)
@@ -154,7 +154,7 @@ func (r *Router) remove(ctx actor.Context, order metadata.Removal) {
 	}
 	if order.Replica <= r.buried[order.Group] {
 		r.removing[order.Group] = &removing{order, deletedHere}
-		r.publish()
+		r.publishSoon(ctx)
 		return
 	}
 	h := r.groups[order.Group]
@@ -184,10 +184,9 @@ func (r *Router) ended(ctx actor.Context, h *Hosted) {
 	if rm == nil || rm.phase != beingStopped {
 		return
 	}
-	delete(r.groups, h.Group)
-	delete(r.byPID, h.PID.Id)
+	r.unhost(h)
 	rm.phase = beingBuried
-	r.publish()
+	r.publishSoon(ctx)
 	r.bury(ctx, rm.Removal)
 }
 
@@ -204,7 +203,7 @@ func (r *Router) wasBuried(ctx actor.Context, m *buried) {
 	if rm := r.removing[m.Group]; rm != nil {
 		rm.phase = deletedHere
 	}
-	r.publish()
+	r.publishSoon(ctx)
 }
 
 // deleted returns the replicas whose deletion is durable and that metadata still order deleted, by group.

@@ -49,7 +49,7 @@ func (r *Router) reported(ctx actor.Context, from raftcore.NodeID, rep *raftv1.N
 func (r *Router) nodeReport() *raftv1.NodeReport {
 	rep := &raftv1.NodeReport{}
 	var led []*actors.Status
-	for _, g := range r.cfg.Tables.Load().Groups() {
+	for _, g := range r.ids {
 		st := r.groups[g].Board.Load()
 		if st == nil {
 			continue

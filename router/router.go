@@ -25,7 +25,7 @@ type Sender interface {
 }
 
 // Config says what a Router works with. Replica is the template for the replicas that it spawns: Group,
-// Incarnation, OpenMachine, Writer, Vouch, OnApplied, Campaign, Board and Ticks are filled in for each.
+// Incarnation, OpenMachine, Writer, Vouch, Gone, OnApplied, Campaign, Board and Ticks are filled in for each.
 type Config struct {
 	Replica  actors.ReplicaConfig
 	Sender   Sender
@@ -54,8 +54,14 @@ type Router struct {
 	controller *actor.PID
 	hearing    hearing
 	reportFrom int // where the next report goes on among the groups led here
+	starting   starting
+	notices    []notices
 	groups     map[raftcore.GroupID]*Hosted
-	birth      map[raftcore.GroupID]bool // the first batch is on its way to the disk
+	ids        []raftcore.GroupID // the keys of groups, ascending
+	shown      hosting            // groups and ids as they were published last
+	// unshown says that groups have changed since; publishing, that a publish is in the Router's own mailbox.
+	unshown, publishing bool
+	birth               map[raftcore.GroupID]bool // the first batch is on its way to the disk
 	// buried are the replicas that were deleted here, of each group the latest. Born again, it would vote twice.
 	buried   map[raftcore.GroupID]raftcore.ReplicaID
 	removing map[raftcore.GroupID]*removing
@@ -102,6 +108,8 @@ func (r *Router) Receive(ctx actor.Context) {
 		r.nodeGone(ctx, m.Node)
 	case *MetadataApplied:
 		r.metadataApplied(ctx, m.State)
+	case publish:
+		r.publish()
 	case *born:
 		r.wasBorn(ctx, m)
 	case *buried:
@@ -130,7 +138,12 @@ func (r *Router) start(ctx actor.Context) {
 			r.buried[g.Group] = g.Replica
 			continue
 		}
-		r.spawn(ctx, g.Group, g.Replica, false)
+		h := r.spawn(ctx, g.Group, g.Replica, false)
+		if g.Group == raftcore.MetadataGroup {
+			r.track(ctx, h)
+			continue
+		}
+		r.starting.waiting = append(r.starting.waiting, starter{h, 0})
 	}
 	r.publish()
 }
@@ -144,13 +157,13 @@ func (r *Router) stored() ([]store.StoredGroup, error) {
 	return groups, errors.Join(err, v.Close())
 }
 
-// spawn starts the replica that is stored for g.
-func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.ReplicaID, campaign bool) {
+// spawn starts the replica that is stored for g. It takes no ticks yet.
+func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.ReplicaID, campaign bool) *Hosted {
 	r.spawned++
 	cfg := r.cfg.Replica
 	cfg.Group, cfg.Incarnation, cfg.Campaign = g, r.spawned, campaign
 	cfg.Writer, cfg.Board, cfg.Ticks = r.writer, &actors.Board{}, &actors.TickCount{}
-	cfg.Vouch = r.vouch(g)
+	cfg.Vouch, cfg.Gone = r.vouch(g), r.gone
 	cfg.OpenMachine = func(v store.View, prefix []byte) (actors.Machine, error) { return partition.Open(v, prefix) }
 	if g == raftcore.MetadataGroup {
 		self, root := ctx.Self(), ctx.ActorSystem().Root
@@ -163,11 +176,11 @@ func (r *Router) spawn(ctx actor.Context, g raftcore.GroupID, id raftcore.Replic
 	if topic, _, ok := r.meta.Partition(g); ok {
 		cfg.Retention = retentionOf(topic)
 	}
-	h := &Hosted{Group: g, Replica: id, Board: cfg.Board}
+	h := &Hosted{Group: g, Replica: id, Board: cfg.Board, ticks: cfg.Ticks}
 	h.PID = ctx.SpawnPrefix(actors.ReplicaProps(cfg, r.cfg.Props...), fmt.Sprintf("g%d", g))
-	r.groups[g], r.byPID[h.PID.Id] = h, h
-	ctx.Send(r.clock, &actors.Track{PID: h.PID, Ticks: cfg.Ticks})
+	r.host(h)
 	r.aim(ctx, g)
+	return h
 }
 
 // vouch lets a replica speak for a node when metadata placed it there (rule 16).
@@ -200,6 +213,37 @@ func (r *Router) failed(_ *actor.PID, reason any) {
 	r.cfg.Writer.OnFailure(fmt.Errorf("the router failed: %v", reason))
 }
 
+// host puts a replica into the table.
+func (r *Router) host(h *Hosted) {
+	if i, ok := slices.BinarySearch(r.ids, h.Group); !ok {
+		r.ids = slices.Insert(r.ids, i, h.Group)
+	}
+	r.groups[h.Group], r.byPID[h.PID.Id], r.unshown = h, h, true
+}
+
+// unhost takes one out of it.
+func (r *Router) unhost(h *Hosted) {
+	if i, ok := slices.BinarySearch(r.ids, h.Group); ok {
+		r.ids = slices.Delete(r.ids, i, i+1)
+	}
+	delete(r.groups, h.Group)
+	delete(r.byPID, h.PID.Id)
+	r.unshown = true
+}
+
+// publishSoon publishes once for all births and deaths that wait in the mailbox: the table is copied as a whole.
+func (r *Router) publishSoon(ctx actor.Context) {
+	if !r.publishing {
+		r.publishing = true
+		ctx.Send(ctx.Self(), publish{})
+	}
+}
+
 func (r *Router) publish() {
-	r.cfg.Tables.p.Store(&Table{groups: maps.Clone(r.groups), full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta, Deleted: r.deleted()})
+	r.publishing = false
+	if r.unshown {
+		r.unshown = false
+		r.shown = hosting{maps.Clone(r.groups), slices.Clone(r.ids), r.shown.version + 1}
+	}
+	r.cfg.Tables.p.Store(&Table{hosting: r.shown, full: slices.Sorted(maps.Keys(r.full)), Meta: r.meta, Deleted: r.deleted()})
 }

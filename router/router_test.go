@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -87,6 +88,15 @@ func newCoreRig(t *testing.T, groups ...raftcore.GroupID) *coreRig {
 }
 
 func (r *coreRig) startCore() {
+	r.spawnCore()
+	for range 3 * 10 { // every group elects its only member
+		r.run()
+		r.core.Tick()
+	}
+	r.run()
+}
+
+func (r *coreRig) spawnCore() {
 	r.core = StartCore(Config{
 		Replica: actors.ReplicaConfig{Node: 1, Start: 1, Log: r.kv, Clock: r, Counters: &actors.Counters{}, Core: &raftcore.Counters{},
 			Logger: cmp.Or(r.logger, slog.New(slog.DiscardHandler))},
@@ -94,11 +104,6 @@ func (r *coreRig) startCore() {
 		Writer: actors.LogWriterConfig{OnFailure: func(err error) { r.failed = append(r.failed, err) }, Counters: &actors.Counters{}},
 		Props:  []actor.PropsOption{actor.WithDispatcher(r)},
 	})
-	for range 3 * 10 { // every group elects its only member
-		r.run()
-		r.core.Tick()
-	}
-	r.run()
 }
 
 // propose proposes to a group and returns how that ended, if it did.
@@ -208,6 +213,25 @@ func TestATopicPlacedHereIsBornAndSpawnedOnce(t *testing.T) {
 	r.startCore()
 	if got := r.core.Table().Groups(); len(got) != len(before) || r.status(mine).Applied < was.Applied || r.status(mine).Term <= was.Term {
 		t.Fatalf("after a restart: groups %v, and group %d went from %+v to %+v", got, mine, was, r.status(mine))
+	}
+}
+
+func TestATopicsBirthsCopyTheTableAFewTimesAndNotOnceEach(t *testing.T) {
+	r := newCoreRig(t)
+	r.command(&metav1.Command{Command: &metav1.Command_RegisterNode{RegisterNode: &metav1.RegisterNode{
+		Node: &metav1.Node{NodeId: 1, StoreId: "s", StartNumber: 1, ClientAddr: "a", PeerAddr: "b"}}}})
+	before := r.core.Table()
+	r.createTopic("t", 200)
+	after := r.core.Table()
+	if n := len(after.Groups()) - len(before.Groups()); n != 200 || !slices.IsSorted(after.Groups()) {
+		t.Fatalf("%d groups were born: %v", n, after.Groups())
+	}
+	if copies := after.version - before.version; copies > 10 {
+		t.Errorf("the table of groups was copied %d times", copies)
+	}
+	r.command(&metav1.Command{Command: &metav1.Command_AllocateProducers{AllocateProducers: &metav1.AllocateProducers{Count: 1}}})
+	if now := r.core.Table(); now == after || !now.SameGroups(after) {
+		t.Error("what does not concern the groups has copied their table, or was not published")
 	}
 }
 

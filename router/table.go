@@ -1,8 +1,6 @@
 package router
 
 import (
-	"maps"
-	"slices"
 	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -21,15 +19,23 @@ type Hosted struct {
 	load    load // what is admitted and not yet answered
 
 	// The Router's own.
-	target      uint64            // of the group, as the replica was told
+	target      uint64 // of the group, as the replica was told
+	ticks       *actors.TickCount
 	ended       bool              // the actor has stopped
 	peersFailed []raftcore.NodeID // whose replicas have said so
 }
 
+// hosting is which replicas are here. Tables share it until that changes.
+type hosting struct {
+	groups  map[raftcore.GroupID]*Hosted
+	ids     []raftcore.GroupID // ascending
+	version uint64
+}
+
 // Table is what the Router knows, at one moment. Never changed once published.
 type Table struct {
-	groups map[raftcore.GroupID]*Hosted
-	full   []raftcore.NodeID // peers that have said lately that their disk has no room
+	hosting
+	full []raftcore.NodeID // peers that have said lately that their disk has no room
 	// Meta is the cluster's metadata as this node has applied it; never nil.
 	Meta *metadata.State
 	// Deleted are the replicas that this node has deleted, durably, and that metadata still order deleted.
@@ -42,8 +48,11 @@ func (t *Table) Hosted(g raftcore.GroupID) (*Hosted, bool) {
 	return h, ok
 }
 
-// Groups returns the groups with a replica here, ascending.
-func (t *Table) Groups() []raftcore.GroupID { return slices.Sorted(maps.Keys(t.groups)) }
+// Groups returns the groups with a replica here, ascending. It is shared and must not be written to.
+func (t *Table) Groups() []raftcore.GroupID { return t.ids }
+
+// SameGroups says whether the same replicas are here as in another table of the same Router.
+func (t *Table) SameGroups(o *Table) bool { return t.version == o.version }
 
 // Tables is where the Router publishes its table. The zero value is not usable; see NewTables.
 type Tables struct {

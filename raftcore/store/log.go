@@ -33,7 +33,7 @@ type Log struct {
 	state      State
 	last       raftcore.Index
 	cache      entryCache
-	memo       raftcore.Position // the last entry read from the store: replication asks for its term next
+	memo       raftcore.Position // the last entry read from the store: its term is asked for next, and again and again
 	staging    *Staging          // the snapshot that is being received, or nil
 	strays     bool              // there were keys of other generations when it was opened
 
@@ -158,8 +158,14 @@ func (l *Log) Generation() uint64 { return l.generation }
 // State returns the last state that was loaded or put. It belongs to the Log: Clone it to change it.
 func (l *Log) State() *State { return &l.state }
 
-// DropCache frees the cached entries: a group that has gone quiet keeps none.
-func (l *Log) DropCache() { l.cache.drop() }
+// DropCache frees the cached entries: a group that has gone quiet keeps none. The term of the last one stays known:
+// it is what every election asks for.
+func (l *Log) DropCache() {
+	if n := len(l.cache.ents); n > 0 {
+		l.memo = raftcore.Position{Index: l.last, Term: l.cache.ents[n-1].GetTerm()}
+	}
+	l.cache.drop()
+}
 
 // InitialState is part of raft.Storage. Commit is at least Applied.
 func (l *Log) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
@@ -193,6 +199,9 @@ func (l *Log) Term(i uint64) (uint64, error) {
 		_, term, _, err = splitEntryValue(value)
 		return false, err
 	})
+	if err == nil {
+		l.memo = raftcore.Position{Index: at, Term: term}
+	}
 	return term, err
 }
 

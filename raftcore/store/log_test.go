@@ -216,6 +216,34 @@ func TestRecentEntriesAreServedAsTheyWereHandedOver(t *testing.T) {
 	}
 }
 
+func TestTheTermOfTheLastEntryIsReadOnceAndKnownWithoutTheCache(t *testing.T) {
+	kv := NewMem()
+	birth(t, kv)
+	l := openLog(t, kv, 1<<20)
+	commitAppend(t, kv, l, appendMsg(entriesFrom(2, 3, 4, 10)...), true)
+	term := func(l *Log, want, reads uint64) {
+		t.Helper()
+		before := kv.Counters().Views.Load()
+		last, err := l.LastIndex()
+		must(t, err)
+		if got, err := l.Term(last); err != nil || got != want {
+			t.Fatalf("term %d, %v", got, err)
+		}
+		if got := kv.Counters().Views.Load() - before; got != reads {
+			t.Fatalf("the store was read %d times, not %d", got, reads)
+		}
+	}
+	l.DropCache()
+	term(l, 3, 0)
+	again := openLog(t, kv, 1<<20)
+	term(again, 3, 1)
+	term(again, 3, 0)
+	// Another tail at the same index has another term.
+	commitAppend(t, kv, again, appendMsg(entriesFrom(5, 4, 1, 10)...), true)
+	again.cache.drop()
+	term(again, 4, 1)
+}
+
 func TestTheCacheIsBoundedInBytes(t *testing.T) {
 	const limit, data = 64 << 10, 1000
 	kv := NewMem()
