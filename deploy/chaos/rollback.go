@@ -110,10 +110,13 @@ func (w *ward) caughtUp(ctx context.Context, topic string) error {
 	if err != nil {
 		return err
 	}
-	group := fmt.Sprint(parts[0].Group)
+	return w.acknowledged(ctx, parts[0].Group)
+}
+
+func (w *ward) acknowledged(ctx context.Context, group uint64) error {
 	return until(ctx, "all replicas have acknowledged the log", func() (bool, error) {
 		var g struct{ Replicas []acknowledging }
-		if err := w.ask(ctx, &g, "group", "describe", group); err != nil {
+		if err := w.ask(ctx, &g, "group", "describe", fmt.Sprint(group)); err != nil {
 			return false, err
 		}
 		for _, r := range g.Replicas {
@@ -144,6 +147,8 @@ func (a *acknowledging) all() bool {
 	return true
 }
 
+const metadataGroup = 1
+
 // reigns are the term of the log's leader, and how much is committed in the metadata group.
 type reigns struct{ term, commit uint64 }
 
@@ -153,7 +158,7 @@ func (w *ward) whatCounts(ctx context.Context) (r reigns, err error) {
 		return r, err
 	}
 	var meta struct{ Replicas []struct{ Commit uint64 } }
-	if err := w.ask(ctx, &meta, "group", "describe", "1"); err != nil {
+	if err := w.ask(ctx, &meta, "group", "describe", fmt.Sprint(metadataGroup)); err != nil {
 		return r, err
 	}
 	r.term = parts[0].Term
@@ -195,7 +200,13 @@ func (w *ward) backInTime(ctx context.Context) error {
 	if err = errors.Join(err, syscall.Kill(w.PID(n), syscall.SIGCONT)); err != nil {
 		return fmt.Errorf("copying a data directory: %w", err)
 	}
-	if err := errors.Join(w.healthy(ctx), w.more(ctx, 500), w.healthy(ctx), w.caughtUp(ctx, "log")); err != nil {
+	if err := errors.Join(w.healthy(ctx), w.more(ctx, 500)); err != nil {
+		return err
+	}
+	if _, err := w.ctl(ctx, "topic", "create", "since", "--partitions", "1", "--replicas", "3"); err != nil { // something in the metadata's log
+		return err
+	}
+	if err := errors.Join(w.healthy(ctx), w.acknowledged(ctx, metadataGroup), w.caughtUp(ctx, "log")); err != nil {
 		return err
 	}
 	if _, err := w.Kill(n); err != nil {
