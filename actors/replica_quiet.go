@@ -17,6 +17,10 @@ import (
 //	follower   KIND_QUIESCE of its leader, in its term, with its own commit --> quiet; else KIND_WAKE to the leader
 //	either     anything but time and questions                              --> awake; a follower says KIND_WAKE to its leader
 //
+// Members on a node of which nothing has been heard for an election timeout are not waited for, where rule 30 wants all
+// members: a node that stays away would keep every group awake that it is in. When it is heard again the Router says so
+// to every leader (NodeBack), who then looks after its member.
+//
 // What keeps it safe is that nodes watch each other: of one that is silent, or has started anew, the Router tells
 // every replica. What makes it live though KIND_QUIESCE or KIND_WAKE be lost: who
 // is awake has an election timeout, and its request for votes wakes the others.
