@@ -23,6 +23,13 @@ func (s *Services) ClusterHealth(ctx context.Context, _ *multiraftv1.ClusterHeal
 
 // reasons lists what is wrong, the causes before their effects.
 func (c *census) reasons() []*multiraftv1.HealthReason {
+	if len(c.nodes) == 0 { // all else follows from it
+		return []*multiraftv1.HealthReason{{
+			What: "the cluster has just been founded: no node is registered yet",
+			Why:  fmt.Sprintf("they register when the metadata group has a leader, which takes a majority of its first nodes, %v", c.groups[0].members),
+			Try:  "wait a moment. If it stays: start those of them that do not run, and look at what they log",
+		}}
+	}
 	var unregistered, failed, leaderless, missing reasonList
 	for _, n := range c.groups[0].members {
 		if !slices.ContainsFunc(c.nodes, func(m *metav1.Node) bool { return m.GetNodeId() == uint64(n) }) {

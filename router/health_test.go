@@ -9,6 +9,22 @@ import (
 	"github.com/multiraftd/multiraftd/raftcore"
 )
 
+func TestAClusterThatIsBeingFoundedHasOneIllness(t *testing.T) {
+	members := []raftcore.NodeID{1, 2, 3}
+	c := census{groups: []groupState{{id: raftcore.MetadataGroup, what: "the metadata group", members: members, missing: members[:2]}}}
+	if r := c.reasons(); len(r) != 1 || !strings.Contains(r[0].GetWhat(), "just been founded") || !strings.Contains(r[0].GetWhy(), "[1 2 3]") {
+		t.Errorf("health says %v", r)
+	}
+	c.nodes = []*metav1.Node{{NodeId: 1, ClientAddr: "a:1"}}
+	var all []string
+	for _, r := range c.reasons() {
+		all = append(all, r.GetWhat())
+	}
+	if said := strings.Join(all, "; "); !strings.Contains(said, "node 2 is not registered; node 3 is not registered; the metadata group has no leader") {
+		t.Errorf("when one is registered health says %s", said)
+	}
+}
+
 // TestAFailedReplicaIsReplacedByAMoveWhereItsNodeCanHearOfIt: a node learns of a move from its replica of the metadata
 // group. With that failed, as after a disk that went back in time, a move would never end.
 func TestAFailedReplicaIsReplacedByAMoveWhereItsNodeCanHearOfIt(t *testing.T) {
