@@ -18,6 +18,7 @@ type Status struct {
 	Last          raftcore.Index
 	Commit        raftcore.Index
 	Applied       raftcore.Index
+	AppliedTerm   uint64 // of the entry at Applied
 	Hash          uint64
 	LogStart      raftcore.Offset
 	HighWatermark raftcore.Offset
@@ -82,7 +83,7 @@ func (r *Replica) publish() {
 	s := Status{
 		Group: r.cfg.Group, Node: r.cfg.Node, Replica: r.log.Replica(),
 		Role: st.Role, Term: st.Term, Leader: r.nodeOf(st.Leader),
-		Last: st.Last, Commit: st.Commit, Applied: r.state.Applied, Hash: r.state.Hash,
+		Last: st.Last, Commit: st.Commit, Applied: r.state.Applied, AppliedTerm: r.state.AppliedTerm, Hash: r.state.Hash,
 	}
 	s.LogStart, s.HighWatermark = r.machine.Bounds()
 	s.FirstIndex, s.Stalled = r.state.Truncated.Index+1, r.stalled >= r.cfg.ElectionTicks

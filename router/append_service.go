@@ -210,7 +210,7 @@ func (st *appendStream) start(t *Table, sl *slot, it *multiraftv1.AppendItem, no
 	if s.draining.Err() != nil {
 		return Routed{}, errStopping()
 	}
-	g, err := groupOf(t.Meta, it.GetTopicId(), it.GetPartition())
+	g, err := groupOf(t, it.GetTopicId(), it.GetPartition())
 	if err != nil {
 		return Routed{}, err
 	}

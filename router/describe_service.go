@@ -26,8 +26,9 @@ func (s *Services) Describe(ctx context.Context, req *multiraftv1.DescribeReques
 }
 
 func (s *Services) describe(ctx context.Context, req *multiraftv1.DescribeRequest) (*multiraftv1.DescribeResponse, error) {
-	m := s.core.Table().Meta
-	topic, err := topicNamed(m, req)
+	table := s.core.Table()
+	m := table.Meta
+	topic, err := topicNamed(table, req)
 	if err != nil {
 		if resp := s.describedByLeader(ctx, req, err); resp != nil {
 			return resp, nil
@@ -62,18 +63,18 @@ func (s *Services) unconfirmed(err error) error {
 	return f
 }
 
-func topicNamed(m *metadata.State, req *multiraftv1.DescribeRequest) (*metav1.Topic, error) {
+func topicNamed(table *Table, req *multiraftv1.DescribeRequest) (*metav1.Topic, error) {
 	switch by := req.GetTopic().(type) {
 	case *multiraftv1.DescribeRequest_Name:
-		if t, ok := m.TopicByName(by.Name); ok {
+		if t, ok := table.Meta.TopicByName(by.Name); ok {
 			return t, nil
 		}
-		return nil, fail(unknownTopic, "no topic named %.80q", by.Name)
+		return nil, table.noTopic("no topic named %.80q", by.Name)
 	case *multiraftv1.DescribeRequest_TopicId:
-		if t, ok := m.Topic(by.TopicId); ok {
+		if t, ok := table.Meta.Topic(by.TopicId); ok {
 			return t, nil
 		}
-		return nil, fail(unknownTopic, "no topic with id %d", by.TopicId)
+		return nil, table.noTopic("no topic with id %d", by.TopicId)
 	default:
 		return nil, badField("topic", "neither name nor topic_id is set")
 	}
@@ -82,7 +83,7 @@ func topicNamed(m *metadata.State, req *multiraftv1.DescribeRequest) (*metav1.To
 // describedByLeader asks the metadata leader about a topic that this node does not know: it may have been
 // created a moment ago. nil when that does not help.
 func (s *Services) describedByLeader(ctx context.Context, req *multiraftv1.DescribeRequest, missing error) *multiraftv1.DescribeResponse {
-	if fromStatus(missing).reason != unknownTopic {
+	if r := fromStatus(missing).reason; r != unknownTopic && r != noLeader {
 		return nil
 	}
 	resp, _ := askMetadataLeader(ctx, s, func(ctx context.Context, conn *grpc.ClientConn) (*multiraftv1.DescribeResponse, error) {

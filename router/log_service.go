@@ -90,7 +90,7 @@ func (s *Services) appendOnce(ctx context.Context, req *multiraftv1.AppendOnceRe
 	if it == nil {
 		return nil, badField("item", "missing")
 	}
-	g, err := groupOf(s.core.Table().Meta, it.GetTopicId(), it.GetPartition())
+	g, err := groupOf(s.core.Table(), it.GetTopicId(), it.GetPartition())
 	if err != nil {
 		return nil, err
 	}
@@ -117,10 +117,10 @@ func (s *Services) appendOnce(ctx context.Context, req *multiraftv1.AppendOnceRe
 }
 
 // groupOf finds the group of a partition.
-func groupOf(m *metadata.State, topic uint64, partition uint32) (raftcore.GroupID, error) {
-	t, ok := m.Topic(topic)
+func groupOf(table *Table, topic uint64, partition uint32) (raftcore.GroupID, error) {
+	t, ok := table.Meta.Topic(topic)
 	if !ok {
-		return 0, fail(unknownTopic, "no topic with id %d: it has been deleted, or there never was one", topic)
+		return 0, table.noTopic("no topic with id %d: it has been deleted, or there never was one", topic)
 	}
 	if int64(partition) >= int64(len(t.GetPartitions())) {
 		return 0, errUnknownPartition(t, partition)

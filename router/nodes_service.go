@@ -282,9 +282,10 @@ func (s *Services) awaitTarget(ctx context.Context, g raftcore.GroupID, id uint6
 }
 
 func (s *Services) partitionNamed(topic string, partition uint32) (raftcore.GroupID, error) {
-	t, ok := s.core.Table().Meta.TopicByName(topic)
+	table := s.core.Table()
+	t, ok := table.Meta.TopicByName(topic)
 	if !ok {
-		return 0, fail(unknownTopic, "no topic named %.80q", topic)
+		return 0, table.noTopic("no topic named %.80q", topic)
 	}
 	if int64(partition) >= int64(len(t.GetPartitions())) {
 		return 0, errUnknownPartition(t, partition)

@@ -60,7 +60,7 @@ func (s *Services) read(ctx context.Context, req *multiraftv1.ReadRequest, rpc r
 		return err
 	}
 	t := s.core.Table()
-	g, err := groupOf(t.Meta, req.GetTopicId(), req.GetPartition())
+	g, err := groupOf(t, req.GetTopicId(), req.GetPartition())
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,18 @@ func (t *Table) Hosted(g raftcore.GroupID) (*Hosted, bool) {
 	return h, ok
 }
 
+// noTopic is the answer about a topic that this node does not know. It is a final one only where the node has applied an
+// entry of the term of the metadata group's leader: so it has applied all that was committed in the terms before. One
+// that has just started has not, and may have forgotten topics that there are.
+func (t *Table) noTopic(format string, args ...any) *failure {
+	if h, ok := t.Hosted(raftcore.MetadataGroup); ok {
+		if st := h.Board.Load(); st != nil && st.Leader != 0 && st.AppliedTerm == st.Term {
+			return fail(unknownTopic, format, args...)
+		}
+	}
+	return fail(noLeader, "this node has just started, or lost the leader of the metadata group, and does not know all topics yet")
+}
+
 // Groups returns the groups with a replica here, ascending. It is shared and must not be written to.
 func (t *Table) Groups() []raftcore.GroupID { return t.ids }
 

@@ -8,7 +8,6 @@ import (
 	metav1 "github.com/multiraftd/multiraftd/proto/multiraft/meta/v1"
 	multiraftv1 "github.com/multiraftd/multiraftd/proto/multiraft/v1"
 	"github.com/multiraftd/multiraftd/raftcore"
-	"github.com/multiraftd/multiraftd/raftcore/metadata"
 )
 
 // retentionProto is how the API says how long a topic's records are kept.
@@ -31,16 +30,16 @@ type topicNamer interface {
 }
 
 // topicIDOf resolves a name, as this node knows it. An id stays what it is: the machine judges it.
-func topicIDOf(m *metadata.State, req topicNamer) (uint64, error) {
+func topicIDOf(table *Table, req topicNamer) (uint64, error) {
 	if id := req.GetTopicId(); id != 0 {
 		return id, nil
 	}
 	if req.GetName() == "" {
 		return 0, badField("topic", "neither name nor topic_id is set")
 	}
-	t, ok := m.TopicByName(req.GetName())
+	t, ok := table.Meta.TopicByName(req.GetName())
 	if !ok {
-		return 0, fail(unknownTopic, "no topic named %.80q", req.GetName())
+		return 0, table.noTopic("no topic named %.80q", req.GetName())
 	}
 	return t.GetTopicId(), nil
 }
@@ -58,7 +57,7 @@ func (s *Services) AlterTopic(ctx context.Context, req *multiraftv1.AlterTopicRe
 	}
 	return atLeader(ctx, s, raftcore.MetadataGroup, lostUnknown,
 		func(ctx context.Context, h *Hosted) (*multiraftv1.AlterTopicResponse, error) {
-			id, err := topicIDOf(s.core.Table().Meta, req)
+			id, err := topicIDOf(s.core.Table(), req)
 			if err != nil {
 				return nil, err
 			}
@@ -88,7 +87,7 @@ func (s *Services) DeleteTopic(ctx context.Context, req *multiraftv1.DeleteTopic
 	defer cancel()
 	return atLeader(ctx, s, raftcore.MetadataGroup, lostUnknown,
 		func(ctx context.Context, h *Hosted) (*multiraftv1.DeleteTopicResponse, error) {
-			id, err := topicIDOf(s.core.Table().Meta, req)
+			id, err := topicIDOf(s.core.Table(), req)
 			if err != nil {
 				return nil, err
 			}
