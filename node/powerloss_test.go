@@ -63,17 +63,25 @@ func newPowerCluster(t *testing.T) *powerCluster {
 	return c
 }
 
-// freeAddr returns an address that stays free until it is listened on: on a loopback address of this process's own, which
-// no other test listens on, and no connection comes from.
+// freeAddr returns an address that stays free until it is listened on, and that nobody else has got: on a loopback address
+// of this process's own, which no other test listens on, and no connection comes from.
 func freeAddr(t testing.TB) string {
 	pid := os.Getpid()
-	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid>>16&0x7f, pid>>8&0xff, pid&0xff))
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+pid>>16&0x7f, pid>>8&0xff, pid&0xff))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, taken := given.LoadOrStore(l.Addr().String(), true); !taken {
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
+
+var given sync.Map // what freeAddr has returned
 
 func (c *powerCluster) start(ctx context.Context) {
 	c.t.Helper()

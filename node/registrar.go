@@ -146,8 +146,8 @@ func (n *Node) register(ctx context.Context) {
 	if err != nil && router.IsRetriable(err) && !n.metadataLed() {
 		err = n.registerElsewhere(ctx, req)
 	}
-	if err == nil || router.IsRetriable(err) {
-		return
+	if err == nil || router.IsRetriable(err) || status.Code(err) == codes.Unimplemented {
+		return // Unimplemented: the address that was probed, or the one it gave, is of something else now
 	}
 	n.fail(&DataError{fmt.Sprintf("the cluster refuses this node: %v. It can't come back as node %d: mrctl node remove %d --force (unless it is removed already), "+
 		"then start it with --join on an empty data directory", err, n.self.NodeID, n.self.NodeID)})
