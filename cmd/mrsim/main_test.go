@@ -63,6 +63,7 @@ var past = map[uint64]string{
 	5000191:     "actors: a leader went quiet by what it had made of the target before",
 	8001558:     "actors: a snapshot announced with an election was cancelled by it",
 	8001764:     "mrsim: a drain that was planned among the faults came when all was to be well",
+	90016727:    "mrsim: a leader that had won when it went on after a pause was called healthy, with the ticks of the pause still to come",
 	34872116653: "mrsim: a leader was called stalled whose last entry had been synced in between",
 }
 

@@ -24,7 +24,7 @@ func (w *world) minutes() {
 			if n == nil {
 				continue
 			}
-			now, before := (leader{n.id, n.life}), led[g]
+			now, before := (leader{node: n.id, life: n.life}), led[g]
 			led[g] = now
 			if before == now || before == (leader{}) {
 				continue

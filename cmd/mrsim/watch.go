@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"time"
 
 	"github.com/multiraftd/multiraftd/actors"
 	raftv1 "github.com/multiraftd/multiraftd/proto/multiraft/raft/v1"
@@ -17,8 +18,9 @@ type reign struct {
 }
 
 type leader struct {
-	node uint64
-	life int
+	node  uint64
+	life  int
+	since time.Duration // in which it was seen to lead; not where leaders of minutes are compared
 }
 
 // applied is a place in a group's log.
@@ -113,7 +115,7 @@ func (w *world) watchLeader(n *node, s *actors.Status) {
 		w.violate("two leaders in one term", "group %d, term %d: nodes %d and %d", s.Group, s.Term, known.node, n.id)
 		return
 	}
-	w.leaders[at] = leader{n.id, n.life}
+	w.leaders[at] = leader{n.id, n.life, w.now}
 	w.mix(n.id, uint64(s.Group), s.Term)
 	w.tell("node %d leads group %d in term %d, from index %d", n.id, s.Group, s.Term, s.Last)
 	w.strikeStale(n, s.Group)
@@ -131,6 +133,9 @@ func (w *world) watchDeposed(n *node, last, s *actors.Status) {
 	}
 	if w.cutNow() {
 		return
+	}
+	if since := w.leaders[reign{group: s.Group, term: s.Term}].since; since >= n.quiet && w.now-n.quiet < electionTimeout {
+		return // it won when it went on after a pause, with votes from before: the ticks of the pause come after them
 	}
 	if !slices.Contains(s.VoterIDs, s.Replica) {
 		return // it has left the group
