@@ -169,7 +169,7 @@ func (o *devOptions) greet(w io.Writer, nodes []*node.Node, took time.Duration) 
 	fmt.Fprintf(w, "multiraftd %s: %d nodes, cluster %s, data in %s (fsynced before every acknowledgement)\n", version, len(nodes), nodes[0].Cluster(), o.dataDir)
 	var addrs []string
 	for _, n := range nodes {
-		fmt.Fprintf(w, "  node %d   clients %s   http %s (/readyz /metrics /debug/pprof)\n", n.ID(), n.ClientAddr(), n.HTTPAddr())
+		fmt.Fprintf(w, "  node %d   clients %s   http %s (/readyz /metrics /debug/groups /debug/pprof)\n", n.ID(), n.ClientAddr(), n.HTTPAddr())
 		addrs = append(addrs, n.ClientAddr())
 	}
 	fmt.Fprintf(w, "ready in %v. In another terminal, in this directory:\n\n", took.Round(time.Millisecond))
